@@ -1,0 +1,103 @@
+/**
+ * Every label, annotation, gate, condition and finalizer key that Berth reads or writes, each with who writes it.
+ * Nothing else in the tree spells such a key as a literal.
+ */
+
+/** Keys of Berth itself, prefix `berth.dev/`. */
+export const berth = {
+  /** Namespace label, or annotation on a pod template. User. `observe`, `pin`, `pin-extender`, `extender`. */
+  mode: 'berth.dev/mode',
+  /** Namespace label. User. What happens to single pods with accelerators: `leave` (default) or `pin`. */
+  singles: 'berth.dev/singles',
+
+  /** Owner or pod template annotation. User. Level (or its node label) that must hold the whole group. */
+  requiredTopology: 'berth.dev/required-topology',
+  /** Owner or pod template annotation. User. Level that should hold the whole group. */
+  preferredTopology: 'berth.dev/preferred-topology',
+
+  /** Pod label, groups without LWS. User. Name of the group inside its namespace. */
+  group: 'berth.dev/group',
+  /** Pod label, groups without LWS. User. Number of members. */
+  groupSize: 'berth.dev/group-size',
+  /** Pod label, groups without LWS. User. 0..size-1, rank 0 leads; the pod index stands in when it is absent. */
+  groupRank: 'berth.dev/group-rank',
+
+  /** Pod annotation. User. OCI reference of model weights, mounted as an image volume. */
+  model: 'berth.dev/model',
+  /** Pod annotation. User. Absolute path, default `/models`. */
+  modelMountPath: 'berth.dev/model-mount-path',
+  /** Pod annotation. User. `Always`, `IfNotPresent` (default) or `Never`. */
+  modelPullPolicy: 'berth.dev/model-pull-policy',
+  /** Pod annotation. User. Comma-separated container names; default: the containers that ask for accelerators. */
+  modelContainers: 'berth.dev/model-containers',
+
+  /** Pod annotation. User. Port of MASTER_PORT, default 29500. */
+  masterPort: 'berth.dev/master-port',
+  /** Pod annotation. User. `false` keeps Berth from injecting addresses and ranks into the pod. */
+  injectEnv: 'berth.dev/inject-env',
+  /** Pod annotation, groups without LWS. User. Address of rank 0 where it cannot be derived. */
+  leaderAddress: 'berth.dev/leader-address',
+
+  /** Annotation on a group's leader. Berth. Versioned JSON, see src/group/plan-annotation.ts. */
+  plan: 'berth.dev/plan',
+  /** Scheduling gate. Berth. Set at CREATE, removed by the PATCH that pins. */
+  placementGate: 'berth.dev/placement',
+  /** Condition type on a group's leader. Berth. False with the reason and sentence while the group waits. */
+  placedCondition: 'berth.dev/Placed',
+} as const;
+
+/** Annotations that only Berth may write: dropped at CREATE, guarded afterwards by the policy in deploy/. */
+export const ownedAnnotations: readonly string[] = [berth.plan];
+
+/** Keys of LeaderWorkerSet, prefix `leaderworkerset.sigs.k8s.io/`. LWS writes them unless said otherwise. */
+export const lws = {
+  apiVersion: 'leaderworkerset.x-k8s.io/v1',
+  kind: 'LeaderWorkerSet',
+  /** Pod label: name of the LeaderWorkerSet. */
+  name: 'leaderworkerset.sigs.k8s.io/name',
+  /** Pod label: `0` on the leader, else the worker's ordinal. */
+  workerIndex: 'leaderworkerset.sigs.k8s.io/worker-index',
+  /** Pod label. An ordinal now, a random key with `groupIdentity: Hash` (LWS KEP-898): never parsed. */
+  groupIndex: 'leaderworkerset.sigs.k8s.io/group-index',
+  /** Pod label. The same value over recreations of a group: no incarnation can be told by it. */
+  groupKey: 'leaderworkerset.sigs.k8s.io/group-key',
+  /** Pod label. Hash of the leaderWorkerTemplate. */
+  templateRevisionHash: 'leaderworkerset.sigs.k8s.io/template-revision-hash',
+  /** Pod annotation: group size, on every pod. */
+  size: 'leaderworkerset.sigs.k8s.io/size',
+  /** Pod annotation, workers only: name of the leader pod, which is also the worker StatefulSet's name. */
+  leaderName: 'leaderworkerset.sigs.k8s.io/leader-name',
+  /** Annotation, user on the LWS, LWS on pods: node label that one group must have to itself. */
+  exclusiveTopology: 'leaderworkerset.sigs.k8s.io/exclusive-topology',
+  envLeaderAddress: 'LWS_LEADER_ADDRESS',
+  envGroupSize: 'LWS_GROUP_SIZE',
+  envWorkerIndex: 'LWS_WORKER_INDEX',
+} as const;
+
+/** Keys of Kubernetes itself. */
+export const k8s = {
+  hostname: 'kubernetes.io/hostname',
+  namespaceName: 'kubernetes.io/metadata.name',
+  podIndex: 'apps.kubernetes.io/pod-index',
+  jobCompletionIndex: 'batch.kubernetes.io/job-completion-index',
+  mirrorPod: 'kubernetes.io/config.mirror',
+  defaultScheduler: 'default-scheduler',
+} as const;
+
+/** Scheduling gates of others who own a pod's topology: such pods Berth counts but never touches. */
+export const foreignTopologyGates: readonly string[] = [
+  'kueue.x-k8s.io/admission',
+  'kueue.x-k8s.io/topology',
+  'grove.io/podgang-pending-creation',
+];
+
+/** Labels of others who own a pod's topology. */
+export const foreignTopologyLabels: readonly string[] = [
+  'kueue.x-k8s.io/queue-name',
+  'kueue.x-k8s.io/managed',
+  'kai.scheduler/queue',
+  'grove.io/podgang',
+];
+
+/** Annotations of others who own a pod's topology. */
+export const foreignTopologyAnnotations: readonly string[] = ['scheduling.k8s.io/group-name'];
