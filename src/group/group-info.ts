@@ -1,0 +1,154 @@
+import type { LeaderWorkerSet, PodTemplateSpec } from '../api/kubernetes.ts';
+import { berth, lws } from '../api/names.ts';
+import { QuantityError } from '../cluster/quantity.ts';
+import type { Resources } from '../cluster/resources.ts';
+import type { TopologyLevel } from '../cluster/topology.ts';
+import { addedAtAdmission, demandOfPod, demandOfTemplate, type MemberDemand } from './demand.ts';
+import { groupKeyOf, type Membership } from './membership.ts';
+import type { PodInfo } from './pod-info.ts';
+import { readTopologyRequest, type TopologyRequest, type TopologyRequestError } from './topology-request.ts';
+
+/** What must land together: every member with its demand, those that do not exist yet included. */
+export interface GroupInfo {
+  readonly key: string;
+  readonly membership: Membership;
+  readonly leader: PodInfo;
+  readonly size: number;
+  readonly priority: number;
+  readonly createdAtMs: number;
+  /** By rank. */
+  readonly demands: readonly MemberDemand[];
+  readonly topology: TopologyRequest;
+}
+
+/** Why a group cannot be planned now; not a verdict about room. */
+export interface GroupObstacle {
+  readonly code: 'InvalidTopology' | 'InvalidQuantity' | 'OwnerMissing' | 'MembersMissing' | 'SizeChanged';
+  readonly field?: string;
+  readonly message: string;
+}
+
+export interface GroupSource {
+  readonly membership: Membership;
+  readonly leader: PodInfo;
+  /** Live members of this incarnation by rank, the leader included. */
+  readonly members: ReadonlyMap<number, PodInfo>;
+  readonly owner: LeaderWorkerSet | undefined;
+  /** Largest requests seen of a worker made from the same template. */
+  readonly seenWorker: Resources | undefined;
+  readonly levels: readonly TopologyLevel[];
+  /** A labelled group whose members are late may be planned from those that exist. */
+  readonly assumeMissingAlike: boolean;
+}
+
+export function isObstacle(value: GroupInfo | GroupObstacle): value is GroupObstacle {
+  return 'code' in value;
+}
+
+/** Describes a whole group from its leader, the members that exist and, for LWS, the owner's templates. */
+export function buildGroupInfo(source: GroupSource): GroupInfo | GroupObstacle {
+  const { membership, leader, owner, levels } = source;
+  const ownerAnnotations = owner?.metadata.annotations;
+  const topology = readTopologyRequest([leader.annotations, ownerAnnotations], levels);
+  if ('code' in topology) return topologyObstacle(topology);
+  const demands = membership.kind === 'lws' ? readableDemands(source) : labelledDemands(source);
+  if ('code' in demands) return demands;
+  return {
+    key: groupKeyOf(membership),
+    membership,
+    leader,
+    size: membership.size,
+    priority: leader.priority,
+    createdAtMs: leader.createdAtMs,
+    demands: demands.byRank,
+    topology,
+  };
+}
+
+type Demands = { readonly byRank: readonly MemberDemand[] };
+
+/** A template may hold quantities that the API server would refuse in a pod. */
+function readableDemands(source: GroupSource): Demands | GroupObstacle {
+  try {
+    return lwsDemands(source);
+  } catch (error) {
+    if (!(error instanceof QuantityError)) throw error;
+    return {
+      code: 'InvalidQuantity',
+      message: `LeaderWorkerSet ${source.membership.owner}: ${error.message}`,
+    };
+  }
+}
+
+function lwsDemands(source: GroupSource): Demands | GroupObstacle {
+  const { membership, leader, members, owner } = source;
+  const leaderDemand = demandOfPod(leader);
+  if (membership.size === 1) return { byRank: [leaderDemand] };
+  let absent: MemberDemand | undefined;
+  const byRank = [leaderDemand];
+  for (let rank = 1; rank < membership.size; rank++) {
+    const member = members.get(rank);
+    if (member !== undefined) {
+      byRank.push(demandOfPod(member));
+      continue;
+    }
+    if (owner === undefined) {
+      const message = `the LeaderWorkerSet ${membership.owner}, which describes the missing members, is not there`;
+      return { code: 'OwnerMissing', message };
+    }
+    absent ??= absentWorkerDemand(source, owner);
+    byRank.push(absent);
+  }
+  return { byRank };
+}
+
+function absentWorkerDemand(source: GroupSource, owner: LeaderWorkerSet): MemberDemand {
+  const { membership, leader, seenWorker } = source;
+  const { leaderTemplate, workerTemplate } = owner.spec.leaderWorkerTemplate;
+  const groupKey = leader.labels[lws.groupKey];
+  return demandOfTemplate({
+    namespace: membership.namespace,
+    template: workerTemplate,
+    labels: {
+      [lws.name]: membership.owner,
+      ...(groupKey !== undefined && { [lws.groupKey]: groupKey }),
+    },
+    seen: seenWorker,
+    addedAtAdmission: addedAtAdmission(leader.requests, (leaderTemplate ?? workerTemplate).spec),
+  });
+}
+
+/**
+ * Labelled groups have no template to read. As a rule all members are made at once; when some stay away (a StatefulSet
+ * that starts its pods in order) they are taken to be like the last one seen.
+ */
+function labelledDemands(source: GroupSource): Demands | GroupObstacle {
+  const { membership, members, assumeMissingAlike } = source;
+  const present = [...members.values()];
+  const differing = present.find(pod => pod.labels[berth.groupSize] !== String(membership.size));
+  if (differing !== undefined) {
+    const field = `metadata.labels[${berth.groupSize}]`;
+    const message = `${field} of pod ${differing.name} differs from the leader's ${membership.size}`;
+    return { code: 'SizeChanged', field, message };
+  }
+  if (members.size < membership.size && !assumeMissingAlike) {
+    const message = `${members.size} of ${membership.size} members have been created`;
+    return { code: 'MembersMissing', message };
+  }
+  const last = [...members.keys()].sort((a, b) => b - a)[0] ?? 0;
+  const alike = members.get(last) ?? source.leader;
+  const byRank = Array.from({ length: membership.size }, (_, rank) =>
+    demandOfPod(members.get(rank) ?? alike),
+  );
+  return { byRank };
+}
+
+function topologyObstacle(error: TopologyRequestError): GroupObstacle {
+  return { code: 'InvalidTopology', field: error.field, message: error.message };
+}
+
+/** The template that a rank of an LWS group is made from. */
+export function templateOf(owner: LeaderWorkerSet, rank: number): PodTemplateSpec {
+  const { leaderTemplate, workerTemplate } = owner.spec.leaderWorkerTemplate;
+  return rank === 0 ? (leaderTemplate ?? workerTemplate) : workerTemplate;
+}

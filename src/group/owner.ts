@@ -1,0 +1,106 @@
+import type {
+  Container,
+  LeaderWorkerSet,
+  Namespace,
+  PodSpec,
+  PodTemplateSpec,
+  StatefulSet,
+} from '../api/kubernetes.ts';
+import { berth } from '../api/names.ts';
+import { controllerOf } from './membership.ts';
+
+/** How far Berth goes in a namespace. `pin-extender` is `pin+extender` in a form that a label value may have. */
+export type PlacementMode = 'observe' | 'pin' | 'pin-extender' | 'extender';
+
+/** What Berth keeps of a Namespace. */
+export interface NamespaceRecord {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly mode: PlacementMode;
+  /** A mode label that names no mode; the namespace is only observed then. */
+  readonly invalidMode: string | undefined;
+  readonly pinsSingles: boolean;
+}
+
+/** What Berth keeps of a worker StatefulSet: which leader incarnation it belongs to. */
+export interface StatefulSetRecord {
+  readonly uid: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly controllerUid: string;
+}
+
+export function decodeNamespace(namespace: Namespace): NamespaceRecord {
+  const labels = namespace.metadata.labels ?? {};
+  const wanted = labels[berth.mode];
+  const mode = wanted === undefined ? 'observe' : parseMode(wanted);
+  return {
+    name: namespace.metadata.name ?? '',
+    labels,
+    mode: mode ?? 'observe',
+    invalidMode: mode === undefined ? wanted : undefined,
+    pinsSingles: labels[berth.singles] === 'pin',
+  };
+}
+
+/** Undefined for a word that is no mode. */
+export function parseMode(text: string): PlacementMode | undefined {
+  if (text === 'pin+extender') return 'pin-extender';
+  return text === 'observe' || text === 'pin' || text === 'pin-extender' || text === 'extender'
+    ? text
+    : undefined;
+}
+
+export function decodeStatefulSet(set: StatefulSet): StatefulSetRecord {
+  return {
+    uid: set.metadata.uid ?? '',
+    namespace: set.metadata.namespace ?? '',
+    name: set.metadata.name ?? '',
+    controllerUid: controllerOf(set.metadata)?.uid ?? '',
+  };
+}
+
+/** Drops from an LWS what placement never looks at: env, arguments, volumes, images. */
+export function decodeLeaderWorkerSet(owner: LeaderWorkerSet): LeaderWorkerSet {
+  const { name, namespace, uid, annotations, generation } = owner.metadata;
+  const { size, leaderTemplate, workerTemplate, restartPolicy } = owner.spec.leaderWorkerTemplate;
+  return {
+    metadata: {
+      ...(name !== undefined && { name }),
+      ...(namespace !== undefined && { namespace }),
+      ...(uid !== undefined && { uid }),
+      ...(generation !== undefined && { generation }),
+      ...(annotations !== undefined && { annotations }),
+    },
+    spec: {
+      ...(owner.spec.replicas !== undefined && { replicas: owner.spec.replicas }),
+      ...(owner.spec.startupPolicy !== undefined && { startupPolicy: owner.spec.startupPolicy }),
+      leaderWorkerTemplate: {
+        ...(size !== undefined && { size }),
+        ...(leaderTemplate !== undefined && { leaderTemplate: trimTemplate(leaderTemplate) }),
+        workerTemplate: trimTemplate(workerTemplate),
+        ...(restartPolicy !== undefined && { restartPolicy }),
+      },
+    },
+  };
+}
+
+function trimTemplate(template: PodTemplateSpec): PodTemplateSpec {
+  const { labels, annotations } = template.metadata ?? {};
+  const { containers, initContainers, volumes: _volumes, ...rest } = template.spec;
+  const spec: PodSpec = {
+    ...rest,
+    containers: containers.map(trimContainer),
+    ...(initContainers && { initContainers: initContainers.map(trimContainer) }),
+  };
+  return { metadata: { ...(labels && { labels }), ...(annotations && { annotations }) }, spec };
+}
+
+function trimContainer({ name, resources, ports, restartPolicy }: Container): Container {
+  return {
+    name,
+    ...(resources && { resources }),
+    ...(ports && { ports }),
+    ...(restartPolicy !== undefined && { restartPolicy }),
+  };
+}

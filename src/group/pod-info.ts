@@ -1,0 +1,193 @@
+import type { Pod, PodSpec } from '../api/kubernetes.ts';
+import {
+  berth,
+  foreignTopologyAnnotations,
+  foreignTopologyGates,
+  foreignTopologyLabels,
+  k8s,
+  lws,
+} from '../api/names.ts';
+import { type HostPort, hostPortsOf } from '../cluster/host-ports.ts';
+import { pinnedNodes } from '../cluster/node-affinity.ts';
+import { withPodSlot } from '../cluster/node-info.ts';
+import { compileAffinity, type PodAffinity } from '../cluster/pod-affinity.ts';
+import { podRequests } from '../cluster/pod-requests.ts';
+import { isAcceleratorResource, type Resources } from '../cluster/resources.ts';
+import {
+  controllerOf,
+  isMembershipError,
+  type Membership,
+  type MembershipError,
+  membershipOf,
+} from './membership.ts';
+import { type PlanAnnotation, type PlanAnnotationError, parsePlanAnnotation } from './plan-annotation.ts';
+
+/**
+ * What Berth keeps of a Pod: about a twentieth of the object. Made once when the object is read and never changed, so
+ * that a record may be compared and memoised by identity.
+ */
+export interface PodInfo {
+  readonly uid: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly createdAtMs: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly controllerUid: string;
+  /** Both make the pod's DNS name; the pod's own name stands in for an absent hostname. */
+  readonly hostname: string | undefined;
+  readonly subdomain: string | undefined;
+  readonly nodeName: string | undefined;
+  /** The node that required node affinity leaves as the only one, which is how Berth pins. */
+  readonly pinnedTo: string | undefined;
+  readonly gates: readonly string[];
+  readonly priority: number;
+  readonly terminating: boolean;
+  /** Succeeded or Failed: it takes no room any more. */
+  readonly terminal: boolean;
+  readonly ready: boolean;
+  /** kube-scheduler's last word on an unbound pod, when that was Unschedulable. */
+  readonly unschedulableMessage: string | undefined;
+  /** Message of Berth's own condition, to know whether it must be written again. */
+  readonly placedCondition:
+    | { readonly status: string; readonly reason: string; readonly message: string }
+    | undefined;
+  /** Requests as kube-scheduler counts them, with one `pods`. */
+  readonly requests: Resources;
+  readonly hostPorts: readonly HostPort[];
+  readonly takesAccelerator: boolean;
+  /** Required inter-pod terms; those of anti-affinity bind other pods too. */
+  readonly affinity: PodAffinity | undefined;
+  readonly membership: Membership | MembershipError | undefined;
+  /** Who else decides where this pod goes; Berth counts it and keeps its hands off. */
+  readonly foreignOwner: string | undefined;
+  /** Annotations that Berth or LWS give a meaning. */
+  readonly annotations: Readonly<Record<string, string>>;
+  /** A JSON Patch must make the map before it can add to it. */
+  readonly hasAnnotations: boolean;
+  /** Kept only while the pod may still have to be planned: unbound and gated, or a leader. */
+  readonly scheduling: PodSpec | undefined;
+  readonly plan: PlanAnnotation | PlanAnnotationError | undefined;
+}
+
+const noRequests: Resources = new Map();
+
+/** Trims a pod as it is read. Throws QuantityError for a quantity beyond what Kubernetes itself can add up. */
+export function decodePod(pod: Pod, share: (resources: Resources) => Resources): PodInfo {
+  const { metadata, spec, status } = pod;
+  const namespace = metadata.namespace ?? '';
+  const labels = metadata.labels ?? {};
+  const terminal = status?.phase === 'Succeeded' || status?.phase === 'Failed';
+  const requests = terminal ? noRequests : share(withPodSlot(podRequests(pod)));
+  const membership = membershipOf(metadata, namespace);
+  const leads = membership !== undefined && !isMembershipError(membership) && membership.rank === 0;
+  const gates = (spec.schedulingGates ?? []).map(gate => gate.name);
+  const pinned = spec.nodeName === undefined ? pinnedNodes(spec) : undefined;
+  const scheduled = status?.conditions?.find(c => c.type === 'PodScheduled');
+  const placed = status?.conditions?.find(c => c.type === berth.placedCondition);
+  const planText = leads ? metadata.annotations?.[berth.plan] : undefined;
+  return {
+    uid: metadata.uid ?? '',
+    namespace,
+    name: metadata.name ?? '',
+    createdAtMs: Date.parse(metadata.creationTimestamp ?? '') || 0,
+    labels,
+    controllerUid: controllerOf(metadata)?.uid ?? '',
+    hostname: spec.hostname,
+    subdomain: spec.subdomain,
+    nodeName: spec.nodeName,
+    pinnedTo: pinned?.length === 1 ? pinned[0] : undefined,
+    gates,
+    priority: spec.priority ?? 0,
+    terminating: metadata.deletionTimestamp !== undefined,
+    terminal,
+    ready: status?.conditions?.some(c => c.type === 'Ready' && c.status === 'True') ?? false,
+    unschedulableMessage:
+      spec.nodeName === undefined && scheduled?.status === 'False' && scheduled.reason === 'Unschedulable'
+        ? (scheduled.message ?? '')
+        : undefined,
+    placedCondition:
+      placed === undefined
+        ? undefined
+        : { status: placed.status, reason: placed.reason ?? '', message: placed.message ?? '' },
+    requests,
+    hostPorts: terminal ? [] : hostPortsOf(spec),
+    takesAccelerator: takesAccelerator(requests),
+    affinity: compileAffinity({ namespace, labels, spec }),
+    membership,
+    foreignOwner: foreignOwnerOf(pod),
+    annotations: keptAnnotations(metadata.annotations),
+    hasAnnotations: metadata.annotations !== undefined,
+    scheduling:
+      spec.nodeName === undefined && (leads || gates.includes(berth.placementGate))
+        ? trimSpec(spec)
+        : undefined,
+    plan: planText === undefined ? undefined : parsePlanAnnotation(planText),
+  };
+}
+
+export function takesAccelerator(requests: Resources): boolean {
+  for (const [name, amount] of requests) {
+    if (amount > 0 && isAcceleratorResource(name)) return true;
+  }
+  return false;
+}
+
+/** True for a pod that waits for nothing but Berth (others' gates may be there too). */
+export function isGated(pod: PodInfo): boolean {
+  return pod.gates.includes(berth.placementGate);
+}
+
+/** The plan a leader carries, when it can be believed: readable, and written for this very incarnation. */
+export function believedPlan(leader: PodInfo): PlanAnnotation | undefined {
+  const plan = leader.plan;
+  if (plan === undefined || 'code' in plan) return undefined;
+  return plan.leaderUid === leader.uid ? plan : undefined;
+}
+
+/** Names who else owns a pod's topology: another scheduler, or a queue system that places pods itself. */
+function foreignOwnerOf(pod: Pod): string | undefined {
+  const { metadata, spec } = pod;
+  if (spec.schedulerName !== undefined && spec.schedulerName !== k8s.defaultScheduler)
+    return spec.schedulerName;
+  const gate = spec.schedulingGates?.find(g => foreignTopologyGates.includes(g.name));
+  if (gate !== undefined) return gate.name;
+  const label = foreignTopologyLabels.find(key => metadata.labels?.[key] !== undefined);
+  if (label !== undefined) return label;
+  return foreignTopologyAnnotations.find(key => metadata.annotations?.[key] !== undefined);
+}
+
+const keptAnnotationKeys: readonly string[] = [
+  berth.mode,
+  berth.requiredTopology,
+  berth.preferredTopology,
+  lws.size,
+  lws.exclusiveTopology,
+  lws.leaderName,
+  'kueue.x-k8s.io/podset-required-topology',
+  'kueue.x-k8s.io/podset-preferred-topology',
+];
+
+const noAnnotations: Readonly<Record<string, string>> = {};
+
+function keptAnnotations(
+  annotations: Readonly<Record<string, string>> | undefined,
+): Readonly<Record<string, string>> {
+  if (annotations === undefined) return noAnnotations;
+  const kept = keptAnnotationKeys.flatMap(key =>
+    annotations[key] === undefined ? [] : [[key, annotations[key]] as const],
+  );
+  return kept.length === 0 ? noAnnotations : Object.fromEntries(kept);
+}
+
+/** The parts of a spec that decide where a pod may go, and those the pinning PATCH builds on. */
+function trimSpec(spec: PodSpec): PodSpec {
+  const { nodeSelector, affinity, tolerations, schedulingGates, hostNetwork } = spec;
+  return {
+    containers: [],
+    ...(nodeSelector && { nodeSelector }),
+    ...(affinity && { affinity }),
+    ...(tolerations && { tolerations }),
+    ...(schedulingGates && { schedulingGates }),
+    ...(hostNetwork && { hostNetwork }),
+  };
+}
