@@ -1,0 +1,78 @@
+import type { Pod } from '../src/api/kubernetes.ts';
+import type { ClusterCache } from '../src/cache/cluster-cache.ts';
+import { seatOf } from '../src/cache/group-view.ts';
+import { withPodSlot } from '../src/cluster/node-info.ts';
+import { podRequests, requestsAccelerator, usesResourceClaims } from '../src/cluster/pod-requests.ts';
+import { QuantityError } from '../src/cluster/quantity.ts';
+import type { Resources } from '../src/cluster/resources.ts';
+import { controllerOf, groupKeyOf, type Membership } from '../src/group/membership.ts';
+import { whyNotPlaceable } from '../src/group/placeable.ts';
+import type { PlacementVerdict } from './pod.ts';
+
+const gate: PlacementVerdict = { kind: 'gate' };
+
+/**
+ * Decides at CREATE whether a pod is gated or pinned, from the cache alone and without a trace: nothing is reserved, so
+ * a dry run or a later refusal needs no undoing, and any replica may answer. When in doubt the pod is gated, which the
+ * placement controller mends within milliseconds; a wrong pin could not be mended at all.
+ */
+export function placementFrom(
+  cache: ClusterCache,
+  synced: () => boolean,
+): (pod: Pod, membership: Membership | undefined) => PlacementVerdict {
+  return (pod, membership) => {
+    const requests = readRequests(pod);
+    if (requests === undefined || 'kind' in requests) return requests ?? gate;
+    if (membership === undefined) return placeSingle(pod);
+    if (!synced()) return gate;
+    if (membership.kind === 'lws') {
+      const owner = cache.leaderWorkerSet(membership.namespace, membership.owner);
+      const why = whyNotPlaceable({ spec: pod.spec, annotations: pod.metadata.annotations ?? {}, owner });
+      // Without its owner in view a pod that asks for nothing special may still belong to a group that does.
+      if (why !== undefined && (owner !== undefined || why === 'resource-claims'))
+        return { kind: 'leave', reason: why };
+    } else if (usesResourceClaims(pod.spec)) {
+      return { kind: 'leave', reason: 'resource-claims' };
+    }
+    return membership.rank === 0 ? gate : placeWorker(cache, pod, membership, requests.resources);
+  };
+}
+
+function placeSingle(pod: Pod): PlacementVerdict {
+  if (usesResourceClaims(pod.spec)) return { kind: 'leave', reason: 'resource-claims' };
+  return requestsAccelerator(pod.spec) ? gate : { kind: 'leave', reason: 'no-accelerator' };
+}
+
+/** A worker gets the seat that its own live leader's plan gives it, if it still can be had. */
+function placeWorker(
+  cache: ClusterCache,
+  pod: Pod,
+  membership: Membership,
+  requests: Resources,
+): PlacementVerdict {
+  const key = groupKeyOf(membership);
+  const view = cache.group(key);
+  if (view?.leader === undefined || view.plan === undefined) return gate;
+  if (membership.kind === 'lws' && !belongsTo(cache, pod, view.leader.uid)) return gate;
+  const seat = seatOf(view, membership.rank);
+  if (seat === undefined || view.members.get(membership.rank)?.nodeName !== undefined) return gate;
+  return cache.fitsSeat(key, membership.rank, seat, requests) ? { kind: 'pin', node: seat } : gate;
+}
+
+/**
+ * The pod has no UID yet, and LWS reuses every name: only its StatefulSet, owned by a leader's UID, tells the worker of
+ * this incarnation from one that the old StatefulSet makes while it is going.
+ */
+function belongsTo(cache: ClusterCache, pod: Pod, leaderUid: string): boolean {
+  const set = controllerOf(pod.metadata);
+  return set !== undefined && cache.statefulSet(set.uid)?.controllerUid === leaderUid;
+}
+
+function readRequests(pod: Pod): { readonly resources: Resources } | PlacementVerdict | undefined {
+  try {
+    return { resources: withPodSlot(podRequests(pod)) };
+  } catch (error) {
+    if (!(error instanceof QuantityError)) throw error;
+    return { kind: 'refuse', field: error.field ?? 'spec.containers', message: error.message };
+  }
+}
