@@ -1,0 +1,95 @@
+import { type GroupView, seatOf } from '../cache/group-view.ts';
+import type { NodeRecord } from '../cluster/node-info.ts';
+import type { PlacementMode } from '../group/owner.ts';
+import { isGated, type PodInfo } from '../group/pod-info.ts';
+
+/** What a group needs next. One thing at a time: each leads to changes that bring the group here again. */
+export type GroupDecision =
+  /** Nothing, or nothing before something else happens. */
+  | { readonly kind: 'none' }
+  /** Berth does not place in this namespace (any more): its gates go, without a pin. */
+  | { readonly kind: 'release'; readonly pods: readonly PodInfo[]; readonly reason: string }
+  /** The leader waits for a plan of the whole group. */
+  | { readonly kind: 'plan'; readonly leader: PodInfo }
+  /** The group runs without a plan, or with ranks that the plan leaves out: write down where it is. */
+  | { readonly kind: 'adopt'; readonly leader: PodInfo }
+  /** Gated members have a seat in the plan. */
+  | { readonly kind: 'pin'; readonly pods: readonly PodInfo[] }
+  /** A member cannot be where the plan says; it needs another seat. */
+  | { readonly kind: 'reseat'; readonly pod: PodInfo; readonly rank: number; readonly cause: ReseatCause };
+
+export type ReseatCause = 'NodeGone' | 'Unschedulable' | 'SeatTaken' | 'NoSeat';
+
+export interface GroupFacts {
+  readonly view: GroupView;
+  readonly mode: PlacementMode;
+  readonly node: (name: string) => NodeRecord | undefined;
+  /** Whether a gated member still fits its seat, its own hold not counted against it. */
+  readonly fitsSeat: (pod: PodInfo, node: string) => boolean;
+  /** Since when a pinned pod has been reported Unschedulable, by our own clock; undefined when it is not. */
+  readonly unschedulableForMs: (pod: PodInfo) => number | undefined;
+  readonly strandedAfterMs: number;
+  /** The pod's gate has been taken away already, though the watch has not shown it yet. */
+  readonly ungateSent: (pod: PodInfo) => boolean;
+}
+
+/** Decides from what is known now. Pure; asked again on every change of the group. */
+export function decideGroup(facts: GroupFacts): GroupDecision {
+  const { view, mode } = facts;
+  const { leader, plan } = view;
+  const gated = [...view.members.values()].filter(pod => isGated(pod) && !facts.ungateSent(pod));
+  if (mode !== 'pin' && mode !== 'pin-extender') {
+    const waiting = [...gated, ...view.others.filter(pod => isGated(pod) && !pod.terminating)];
+    if (waiting.length === 0) return { kind: 'none' };
+    return { kind: 'release', pods: waiting, reason: `the namespace is in mode ${mode}` };
+  }
+  if (leader === undefined || leader.foreignOwner !== undefined) return { kind: 'none' };
+  if (plan === undefined) {
+    if (isGated(leader)) return facts.ungateSent(leader) ? { kind: 'none' } : { kind: 'plan', leader };
+    return leader.nodeName === undefined ? { kind: 'none' } : { kind: 'adopt', leader };
+  }
+  const stranded = findStranded(facts);
+  if (stranded !== undefined) return stranded;
+  return decideGated(facts, gated);
+}
+
+/** A pinned pod cannot be moved, for its spec froze when the gate went: it has to be made anew somewhere else. */
+function findStranded(facts: GroupFacts): GroupDecision | undefined {
+  for (const [rank, pod] of [...facts.view.members].sort(([a], [b]) => a - b)) {
+    if (pod.nodeName !== undefined || pod.pinnedTo === undefined || isGated(pod)) continue;
+    if (facts.node(pod.pinnedTo) === undefined) return { kind: 'reseat', pod, rank, cause: 'NodeGone' };
+    const forMs = facts.unschedulableForMs(pod);
+    if (forMs !== undefined && forMs >= facts.strandedAfterMs) {
+      return { kind: 'reseat', pod, rank, cause: 'Unschedulable' };
+    }
+  }
+  return undefined;
+}
+
+function decideGated(facts: GroupFacts, gated: readonly PodInfo[]): GroupDecision {
+  const { view, fitsSeat, node } = facts;
+  const ready: PodInfo[] = [];
+  const unseated: { pod: PodInfo; rank: number; cause: ReseatCause }[] = [];
+  for (const [rank, pod] of [...view.members].sort(([a], [b]) => a - b)) {
+    if (!gated.includes(pod)) continue;
+    const seat = seatOf(view, rank);
+    if (seat === undefined) unseated.push({ pod, rank, cause: 'NoSeat' });
+    else if (node(seat) === undefined) unseated.push({ pod, rank, cause: 'NodeGone' });
+    else if (!fitsSeat(pod, seat)) unseated.push({ pod, rank, cause: 'SeatTaken' });
+    else ready.push(pod);
+  }
+  if (ready.length > 0) return { kind: 'pin', pods: ready };
+  const [first] = unseated;
+  if (first !== undefined) return { kind: 'reseat', ...first };
+  return hasUnplannedBoundRank(view) && view.leader !== undefined
+    ? { kind: 'adopt', leader: view.leader }
+    : { kind: 'none' };
+}
+
+/** A rank that was released to kube-scheduler has found its node by now. */
+function hasUnplannedBoundRank(view: GroupView): boolean {
+  for (const [rank, pod] of view.members) {
+    if (pod.nodeName !== undefined && seatOf(view, rank) === undefined) return true;
+  }
+  return false;
+}

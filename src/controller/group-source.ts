@@ -1,0 +1,42 @@
+import { berth } from '../api/names.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { GroupView } from '../cache/group-view.ts';
+import { buildGroupInfo, type GroupInfo, type GroupObstacle } from '../group/group-info.ts';
+import { type PlacementMode, parseMode } from '../group/owner.ts';
+import { type NotPlaceable, whyNotPlaceable } from '../group/placeable.ts';
+import type { PodInfo } from '../group/pod-info.ts';
+
+/** Describes the group of a view whose leader is alive. */
+export function describeGroup(
+  cache: ClusterCache,
+  view: GroupView,
+  leader: PodInfo,
+  assumeMissingAlike: boolean,
+): GroupInfo | GroupObstacle {
+  const { membership } = view;
+  return buildGroupInfo({
+    membership,
+    leader,
+    members: view.members,
+    owner: cache.leaderWorkerSet(membership.namespace, membership.owner),
+    seenWorker: cache.largestWorker(membership.namespace, membership.owner, membership.revision),
+    levels: cache.levels,
+    assumeMissingAlike,
+  });
+}
+
+/** The mode that holds for a group: the namespace's, or the one its leader asks for inside an opted-in namespace. */
+export function modeOf(cache: ClusterCache, view: GroupView): PlacementMode {
+  const namespace = cache.namespace(view.membership.namespace);
+  if (namespace === undefined || namespace.labels[berth.mode] === undefined) return 'observe';
+  const wanted = view.leader?.annotations[berth.mode];
+  return (wanted === undefined ? undefined : parseMode(wanted)) ?? namespace.mode;
+}
+
+/** The same question that admission asks, with the owner in view by now. */
+export function whyGroupNotPlaceable(cache: ClusterCache, view: GroupView): NotPlaceable | undefined {
+  const { membership, leader } = view;
+  const owner = cache.leaderWorkerSet(membership.namespace, membership.owner);
+  if (membership.kind === 'labelled' || owner === undefined) return undefined;
+  return whyNotPlaceable({ spec: { containers: [] }, annotations: leader?.annotations ?? {}, owner });
+}

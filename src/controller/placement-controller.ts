@@ -1,0 +1,578 @@
+import type { Logger } from 'pino';
+import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
+import { type GroupView, rankOf, seatOf } from '../cache/group-view.ts';
+import type { JsonPatchOperation } from '../cluster/node-affinity.ts';
+import { UnpinnableError } from '../cluster/node-affinity.ts';
+import { noResources, type Resources } from '../cluster/resources.ts';
+import { type GroupInfo, isObstacle } from '../group/group-info.ts';
+import { isMembershipError } from '../group/membership.ts';
+import {
+  formatPlanAnnotation,
+  maxPlanAnnotationBytes,
+  type PlanAnnotation,
+} from '../group/plan-annotation.ts';
+import { isGated, type PodInfo } from '../group/pod-info.ts';
+import type { WorkQueue } from '../kube/work-queue.ts';
+import { decideGroup, type GroupDecision, type ReseatCause } from './decide.ts';
+import { describeGroup, modeOf, whyGroupNotPlaceable } from './group-source.ts';
+import type { PlacementReport } from './placement-report.ts';
+import { placeOps, planOnlyOps, releaseOps } from './pod-patches.ts';
+import { WindowBudget } from './waiting-line.ts';
+import type { LineOutcome, WaitingList } from './waiting-list.ts';
+
+/** The writes that placement makes; each either happens as a whole or throws. */
+export interface PlacementWrites {
+  patchPod(pod: PodInfo, ops: readonly JsonPatchOperation[]): Promise<void>;
+  /** Deletes a pod as it was last seen; false when it has been bound, replaced or deleted meanwhile. */
+  deletePod(pod: PodInfo, propagation: 'Foreground' | 'Background'): Promise<boolean>;
+  /** True when a failed write means that the pod is not what it was: read again, decide again. */
+  isStale(error: unknown): boolean;
+}
+
+export interface PlacementControllerOptions {
+  readonly cache: ClusterCache;
+  readonly waiting: WaitingList;
+  readonly writes: PlacementWrites;
+  readonly report: PlacementReport;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+  /** Whether this process holds the Lease and knows the whole cluster; asked right before every write. */
+  readonly mayAct: () => boolean;
+  readonly strandedAfterMs: number;
+  /** How often members of one group may be made anew for a better seat. */
+  readonly replanBudget: { readonly perGroup: number; readonly windowMs: number };
+  readonly membersLateAfterMs: number;
+  readonly makeQueue: (process: (key: string) => Promise<void>) => WorkQueue;
+}
+
+const lineKey = 'line';
+/** Changes come in bursts; one pass serves them all. */
+const gatherMs = 10;
+/** A group that waits for a seat hears of room only by looking. */
+const recheckMs = 5_000;
+const keepOffMs = 10 * 60_000;
+/** Longest a pass plans before timers and requests get their turn. */
+const sliceMs = 15;
+
+/** The Lease went between a decision and its write. */
+class NotActing extends Error {
+  readonly code = 'NotActing';
+}
+
+/** A plan that is in the cache already and on its way to the API server. */
+interface PendingPlan {
+  readonly group: GroupInfo;
+  readonly annotation: PlanAnnotation;
+  readonly text: string;
+  readonly domain: string;
+}
+
+/**
+ * Places groups: plans those whose leader waits, pins members, writes down where adopted groups run, and makes members
+ * anew whose pin cannot come true. Runs in every replica; only the holder of the Lease acts.
+ *
+ * Every decision is made from the cache on a change of the group (see decide.ts), so a crash at any point loses nothing:
+ * what was written is in the pods, what was not is decided again.
+ */
+export class PlacementController {
+  readonly #options: PlacementControllerOptions;
+  readonly #queue: WorkQueue;
+  readonly #pendingPlans = new Map<string, PendingPlan>();
+  readonly #pendingPins = new Map<string, string>();
+  readonly #unschedulableSince = new Map<string, number>();
+  /** Gated pods whose seat has been lost, and since when. */
+  readonly #unseatedSince = new Map<string, number>();
+  /** Pods whose gate was taken away by a write that the watch has not shown yet. */
+  readonly #ungateSent = new Set<string>();
+  readonly #replans: WindowBudget;
+
+  constructor(options: PlacementControllerOptions) {
+    this.#options = options;
+    this.#replans = new WindowBudget(options.replanBudget.perGroup, options.replanBudget.windowMs);
+    this.#queue = options.makeQueue(key => this.#process(key));
+    options.cache.subscribe(change => this.#changed(change));
+  }
+
+  start(): void {
+    this.#queue.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#queue.shutdown();
+  }
+
+  get queueDepth(): number {
+    return this.#queue.depth;
+  }
+
+  /** Looks at everything: after acquiring the Lease, and now and then, should a change ever have been missed. */
+  reviewAll(): void {
+    const { cache } = this.#options;
+    this.#dropMemories();
+    for (const key of cache.groupKeys()) this.#queue.add(`group:${key}`);
+    for (const pod of cache.allPods()) {
+      if (pod.membership === undefined && (isGated(pod) || this.#isPinnedSingle(pod)))
+        this.#queue.add(`single:${pod.uid}`);
+    }
+    this.#queue.add(lineKey);
+  }
+
+  /** Forgets what was only intended: another holder decides now. */
+  standDown(): void {
+    const { cache, waiting } = this.#options;
+    for (const { group } of this.#pendingPlans.values()) cache.forgetPlan(group.leader);
+    for (const uid of this.#pendingPins.keys()) {
+      const pod = cache.pod(uid);
+      if (pod !== undefined) cache.forgetPin(pod);
+    }
+    this.#pendingPlans.clear();
+    this.#pendingPins.clear();
+    this.#ungateSent.clear();
+    waiting.clear();
+  }
+
+  #dropMemories(): void {
+    const { cache } = this.#options;
+    for (const memory of [this.#unschedulableSince, this.#unseatedSince, this.#ungateSent]) {
+      for (const uid of memory.keys()) if (cache.pod(uid) === undefined) memory.delete(uid);
+    }
+  }
+
+  #changed(change: CacheChange): void {
+    if (change.kind === 'group') this.#queue.add(`group:${change.key}`);
+    else if (change.kind === 'single') this.#queue.add(`single:${change.uid}`);
+    else if (this.#options.waiting.size > 0) this.#queue.addAfter(lineKey, gatherMs);
+  }
+
+  async #process(key: string): Promise<void> {
+    if (!this.#options.mayAct()) return;
+    if (key === lineKey) return this.#passLine();
+    const at = key.indexOf(':');
+    const name = key.slice(at + 1);
+    return key.startsWith('group:') ? this.#processGroup(name) : this.#processSingle(name);
+  }
+
+  async #passLine(): Promise<void> {
+    const { waiting, nowMs, mayAct, report } = this.#options;
+    let sliceEndsMs = nowMs() + sliceMs;
+    await waiting.pass(
+      outcome => this.#place(outcome),
+      async () => {
+        if (nowMs() >= sliceEndsMs) {
+          await new Promise<void>(resolve => setImmediate(resolve));
+          sliceEndsMs = nowMs() + sliceMs;
+        }
+        return mayAct();
+      },
+    );
+    report.lineServed(waiting.size);
+  }
+
+  /** Takes the outcome into the cache at once; the write follows from the queue, many at a time. */
+  #place(outcome: LineOutcome): void {
+    const { cache, report } = this.#options;
+    switch (outcome.kind) {
+      case 'waits':
+        report.waits(outcome);
+        return;
+      case 'planned-single':
+        cache.assumePin(outcome.pod, outcome.node);
+        this.#pendingPins.set(outcome.pod.uid, outcome.node);
+        this.#queue.add(`single:${outcome.pod.uid}`);
+        return;
+      case 'planned': {
+        const { group, plan } = outcome;
+        const annotation = {
+          leaderUid: group.leader.uid,
+          generation: 1,
+          nodes: plan.nodes,
+          requests: group.demands.map(demand => demand.requests),
+        };
+        const text = formatPlanAnnotation(annotation);
+        if (text.length > maxPlanAnnotationBytes) {
+          const message = `the plan of ${group.size} pods takes ${text.length} bytes, more than the ${maxPlanAnnotationBytes} an annotation may have`;
+          report.waits({
+            kind: 'waits',
+            key: group.key,
+            leader: group.leader,
+            reason: 'PlanTooLong',
+            message,
+          });
+          return;
+        }
+        cache.assumePlan(group.leader, annotation);
+        this.#pendingPlans.set(group.key, { group, annotation, text, domain: plan.domain.join('/') });
+        this.#queue.add(`group:${group.key}`);
+      }
+    }
+  }
+
+  async #processGroup(key: string): Promise<void> {
+    const pending = this.#pendingPlans.get(key);
+    if (pending !== undefined) {
+      this.#pendingPlans.delete(key);
+      if (!(await this.#writePlan(key, pending))) return;
+    }
+    const { cache, waiting } = this.#options;
+    const view = cache.group(key);
+    if (view === undefined) {
+      waiting.remove(key);
+      this.#options.report.gone(key);
+      return;
+    }
+    const decision = this.#decide(view);
+    if (decision.kind !== 'plan') waiting.remove(key);
+    await this.#execute(view, decision);
+  }
+
+  #decide(view: GroupView): GroupDecision {
+    const { cache, strandedAfterMs } = this.#options;
+    const mode = modeOf(cache, view);
+    const why = mode === 'observe' ? undefined : whyGroupNotPlaceable(cache, view);
+    if (why !== undefined) {
+      const pods = [...view.members.values()].filter(isGated);
+      return pods.length === 0
+        ? { kind: 'none' }
+        : { kind: 'release', pods, reason: `Berth does not place it: ${why}` };
+    }
+    return decideGroup({
+      view,
+      mode,
+      node: name => cache.node(name),
+      fitsSeat: (pod, node) => cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests),
+      unschedulableForMs: pod => this.#unschedulableForMs(pod, `group:${view.key}`),
+      strandedAfterMs,
+      ungateSent: pod => this.#ungateSent.has(pod.uid),
+    });
+  }
+
+  async #execute(view: GroupView, decision: GroupDecision): Promise<void> {
+    const { cache, waiting, report, membersLateAfterMs } = this.#options;
+    switch (decision.kind) {
+      case 'none':
+        return;
+      case 'release':
+        report.released(view, decision.reason);
+        await this.#eachPod(decision.pods, pod => releaseOps(pod));
+        return;
+      case 'plan':
+        waiting.addGroup(view.key);
+        this.#queue.addAfter(lineKey, gatherMs);
+        if (view.membership.kind === 'labelled' && view.members.size < view.membership.size) {
+          this.#queue.addAfter(lineKey, membersLateAfterMs + gatherMs);
+        }
+        return;
+      case 'adopt':
+        return this.#adopt(view, decision.leader);
+      case 'pin':
+        await this.#eachPod(decision.pods, pod => placeOps(pod, seatOf(view, rankOf(pod) ?? 0) ?? ''));
+        return;
+      case 'reseat':
+        if (view.leader !== undefined && cache.pod(decision.pod.uid) !== undefined)
+          await this.#reseat(view, view.leader, decision);
+    }
+  }
+
+  /** Writes the plan, the pin and the end of the gate onto the leader in one PATCH. */
+  async #writePlan(key: string, pending: PendingPlan): Promise<boolean> {
+    const { cache, report, nowMs } = this.#options;
+    const { group, annotation, text, domain } = pending;
+    const current = cache.pod(group.leader.uid);
+    if (current === undefined || current.terminating || !isGated(current)) {
+      cache.forgetPlan(group.leader);
+      return true;
+    }
+    const startedMs = nowMs();
+    try {
+      await this.#patch(current, placeOps(current, annotation.nodes[0] ?? '', text));
+    } catch (error) {
+      cache.forgetPlan(group.leader);
+      if (error instanceof UnpinnableError) {
+        report.waits({ kind: 'waits', key, leader: current, reason: error.code, message: error.message });
+        return false;
+      }
+      if (!this.#isStale(error)) throw error;
+      this.#queue.addRateLimited(`group:${key}`);
+      return false;
+    }
+    report.placed(group, annotation.nodes, domain, nowMs() - startedMs);
+    return true;
+  }
+
+  /** Writes down where a running group is, so that a member that returns finds its seat. No UID changes. */
+  async #adopt(view: GroupView, leader: PodInfo): Promise<void> {
+    const { cache, report, waiting } = this.#options;
+    const fixed = new Map<number, string>();
+    for (const [rank, pod] of [...view.members, ...view.leaving]) {
+      if (pod.nodeName !== undefined && !fixed.has(rank)) fixed.set(rank, pod.nodeName);
+    }
+    const { size } = view.membership;
+    // Members on their way through kube-scheduler will be written down when they are bound.
+    const unbound = [...view.members.values()].filter(pod => pod.nodeName === undefined && !isGated(pod));
+    const info = describeGroup(cache, view, leader, true);
+    let nodes = Array.from({ length: size }, (_, rank) => fixed.get(rank) ?? '');
+    let requests: readonly Resources[] = nodes.map(
+      (_, rank) => view.members.get(rank)?.requests ?? noResources,
+    );
+    if (!isObstacle(info)) {
+      requests = info.demands.map(demand => demand.requests);
+      const missing = fixed.size < size && unbound.length === 0;
+      const plan = missing
+        ? waiting.plan({ ...info, fixed, excludedNodes: waiting.excludedNodes(view.key) })
+        : undefined;
+      if (plan?.kind === 'plan') nodes = [...plan.nodes];
+    }
+    if (view.plan?.nodes.every((node, rank) => node === nodes[rank])) return;
+    const annotation = {
+      leaderUid: leader.uid,
+      generation: (view.plan?.generation ?? 0) + 1,
+      nodes,
+      requests,
+    };
+    await this.#writePlanOnly(view, leader, annotation);
+    report.adopted(view, nodes);
+    const gated = [...view.members]
+      .filter(([rank, pod]) => isGated(pod) && nodes[rank] === '')
+      .map(([, pod]) => pod);
+    if (gated.length === 0 || isObstacle(info)) return;
+    report.released(view, 'there is no room for the missing members in the domain of those that run');
+    await this.#eachPod(gated, pod => releaseOps(pod));
+  }
+
+  /**
+   * Finds another seat for one member, inside the domain of the others. A pinned pod is then made anew, for it cannot be
+   * moved; a gated one is pinned by the next decision. Only when the domain has no seat is the whole group made anew,
+   * and only when it would fit somewhere. Everything under the budget.
+   */
+  async #reseat(
+    view: GroupView,
+    leader: PodInfo,
+    { pod, rank, cause }: { readonly pod: PodInfo; readonly rank: number; readonly cause: ReseatCause },
+  ): Promise<void> {
+    const { cache, waiting, report, nowMs } = this.#options;
+    const bad = pod.pinnedTo ?? seatOf(view, rank);
+    if (bad !== undefined && cause === 'Unschedulable') {
+      waiting.exclude(view.key, bad, `refused by kube-scheduler for ${pod.name}`, keepOffMs);
+    }
+    if (pod.pinnedTo !== undefined) report.stranded(pod, cause);
+    const info = describeGroup(cache, view, leader, true);
+    if (isObstacle(info)) {
+      report.waits({ kind: 'waits', key: view.key, leader, reason: info.code, message: info.message });
+      return;
+    }
+    const excludedNodes = new Map(waiting.excludedNodes(view.key));
+    if (bad !== undefined && cause !== 'SeatTaken') excludedNodes.set(bad, `not usable (${cause})`);
+    const moving = new Set([rank, ...this.#otherUnseated(view, rank)]);
+    const fixed = new Map<number, string>();
+    info.demands.forEach((_, r) => {
+      const node = view.members.get(r)?.nodeName ?? seatOf(view, r);
+      if (!moving.has(r) && node !== undefined) fixed.set(r, node);
+    });
+    const result = rank === 0 ? undefined : waiting.plan({ ...info, fixed, excludedNodes });
+    if (result?.kind === 'plan') {
+      if (pod.pinnedTo !== undefined && !this.#replans.take(view.key, nowMs()))
+        return this.#outOfBudget(view, leader);
+      const generation = (view.plan?.generation ?? 0) + 1;
+      const requests = info.demands.map(demand => demand.requests);
+      await this.#writePlanOnly(view, leader, {
+        leaderUid: leader.uid,
+        generation,
+        nodes: result.nodes,
+        requests,
+      });
+      report.reseated(view, pod, result.nodes[rank] ?? '', cause);
+      if (pod.pinnedTo !== undefined) await this.#remake(pod, 'Background', 'member');
+      return;
+    }
+    await this.#reseatGroup(view, leader, info, excludedNodes, pod);
+  }
+
+  /** Ranks without a pod whose seat is gone too: they move in the same plan. */
+  #otherUnseated(view: GroupView, rank: number): readonly number[] {
+    const { cache } = this.#options;
+    return (view.plan?.nodes ?? []).flatMap((node, other) => {
+      const member = view.members.get(other);
+      if (other === rank || other === 0 || member?.nodeName !== undefined || member?.pinnedTo !== undefined)
+        return [];
+      return node === '' || cache.node(node) === undefined ? [other] : [];
+    });
+  }
+
+  async #reseatGroup(
+    view: GroupView,
+    leader: PodInfo,
+    info: GroupInfo,
+    excludedNodes: ReadonlyMap<string, string>,
+    pod: PodInfo,
+  ): Promise<void> {
+    const { cache, waiting, report, nowMs, strandedAfterMs } = this.#options;
+    const since = this.#unseatedSince.get(pod.uid) ?? nowMs();
+    this.#unseatedSince.set(pod.uid, since);
+    const owner = cache.leaderWorkerSet(view.membership.namespace, view.membership.owner);
+    const keepsMembers =
+      owner?.spec.leaderWorkerTemplate.restartPolicy === 'None' && leader.nodeName !== undefined;
+    // What fills the seat may be on its way out, so a gated member gets the time that a pinned one has had.
+    const patient = isGated(pod) && nowMs() - since < strandedAfterMs;
+    const whole = keepsMembers || patient ? undefined : waiting.plan({ ...info, excludedNodes });
+    if (whole?.kind !== 'plan') {
+      const message = `no other seat for ${pod.name} in the domain of its group`;
+      report.waits({ kind: 'waits', key: view.key, leader, reason: 'NoSeat', message });
+      this.#queue.addAfter(`group:${view.key}`, patient ? strandedAfterMs : recheckMs);
+      return;
+    }
+    if (!this.#replans.take(view.key, nowMs())) return this.#outOfBudget(view, leader);
+    await this.#remake(leader, 'Foreground', 'group');
+  }
+
+  #outOfBudget(view: GroupView, leader: PodInfo): void {
+    const { report, replanBudget, nowMs } = this.#options;
+    const minutes = Math.round(replanBudget.windowMs / 60_000);
+    const message = `it was made anew ${replanBudget.perGroup} times in ${minutes} minutes; Berth waits before it tries again`;
+    report.waits({ kind: 'waits', key: view.key, leader, reason: 'ReplanBudget', message });
+    this.#queue.addAfter(`group:${view.key}`, Math.max(1_000, this.#replans.waitMs(view.key, nowMs())));
+  }
+
+  async #remake(
+    pod: PodInfo,
+    propagation: 'Foreground' | 'Background',
+    scope: 'member' | 'group',
+  ): Promise<void> {
+    const { writes, report, mayAct } = this.#options;
+    if (!mayAct()) return;
+    if (pod.controllerUid === '') {
+      report.cannotRemake(pod);
+      return;
+    }
+    report.remade(pod, scope, await writes.deletePod(pod, propagation));
+  }
+
+  async #writePlanOnly(view: GroupView, leader: PodInfo, annotation: PlanAnnotation): Promise<void> {
+    const { cache } = this.#options;
+    cache.assumePlan(leader, annotation);
+    try {
+      await this.#patch(leader, planOnlyOps(leader, formatPlanAnnotation(annotation)));
+    } catch (error) {
+      cache.forgetPlan(leader);
+      if (!this.#isStale(error)) throw error;
+      this.#queue.addRateLimited(`group:${view.key}`);
+    }
+  }
+
+  async #processSingle(uid: string): Promise<void> {
+    const { cache, waiting, report } = this.#options;
+    const pod = cache.pod(uid);
+    const node = this.#pendingPins.get(uid);
+    this.#pendingPins.delete(uid);
+    if (pod === undefined || pod.membership !== undefined || pod.terminating) {
+      waiting.remove(uid);
+      return;
+    }
+    if (node !== undefined) {
+      try {
+        await this.#patch(pod, placeOps(pod, node));
+        report.singlePinned();
+      } catch (error) {
+        cache.forgetPin(pod);
+        if (!this.#isStale(error)) throw error;
+      }
+      return;
+    }
+    if (!isGated(pod)) return this.#processPinnedSingle(pod);
+    const namespace = cache.namespace(pod.namespace);
+    const mode = namespace?.mode ?? 'observe';
+    if ((mode !== 'pin' && mode !== 'pin-extender') || namespace?.pinsSingles !== true) {
+      waiting.remove(uid);
+      await this.#eachPod([pod], releaseOps);
+      return;
+    }
+    waiting.addSingle(uid);
+    this.#queue.addAfter(lineKey, gatherMs);
+  }
+
+  async #processPinnedSingle(pod: PodInfo): Promise<void> {
+    const { cache, waiting, report, nowMs, strandedAfterMs } = this.#options;
+    waiting.remove(pod.uid);
+    if (!this.#isPinnedSingle(pod) || pod.pinnedTo === undefined) return;
+    const gone = cache.node(pod.pinnedTo) === undefined;
+    const forMs = this.#unschedulableForMs(pod, `single:${pod.uid}`);
+    if (!gone && (forMs === undefined || forMs < strandedAfterMs)) return;
+    report.stranded(pod, gone ? 'NodeGone' : 'Unschedulable');
+    if (this.#replans.take(pod.controllerUid, nowMs())) await this.#remake(pod, 'Background', 'member');
+  }
+
+  /** A single pod that Berth has pinned: only there singles are pinned at all. */
+  #isPinnedSingle(pod: PodInfo): boolean {
+    const namespace = this.#options.cache.namespace(pod.namespace);
+    return (
+      namespace?.pinsSingles === true &&
+      namespace.mode !== 'observe' &&
+      pod.takesAccelerator &&
+      pod.foreignOwner === undefined &&
+      pod.nodeName === undefined &&
+      pod.pinnedTo !== undefined &&
+      !pod.terminating
+    );
+  }
+
+  async #eachPod(
+    pods: readonly PodInfo[],
+    opsOf: (pod: PodInfo) => readonly JsonPatchOperation[],
+  ): Promise<void> {
+    await Promise.all(
+      pods.map(async pod => {
+        try {
+          await this.#patch(pod, opsOf(pod));
+        } catch (error) {
+          if (error instanceof UnpinnableError) {
+            const key =
+              pod.membership !== undefined && !isMembershipError(pod.membership)
+                ? pod.membership.name
+                : pod.name;
+            this.#options.report.waits({
+              kind: 'waits',
+              key,
+              leader: pod,
+              reason: error.code,
+              message: error.message,
+            });
+            return;
+          }
+          if (!this.#isStale(error)) throw error;
+        }
+      }),
+    );
+  }
+
+  async #patch(pod: PodInfo, ops: readonly JsonPatchOperation[]): Promise<void> {
+    if (!this.#options.mayAct()) throw new NotActing('the Lease was lost before the write');
+    if (ops.length === 0) return;
+    const ungates = isGated(pod) && ops.some(op => op.op === 'remove');
+    if (ungates) this.#ungateSent.add(pod.uid);
+    try {
+      await this.#options.writes.patchPod(pod, ops);
+    } catch (error) {
+      if (ungates) this.#ungateSent.delete(pod.uid);
+      throw error;
+    }
+  }
+
+  #isStale(error: unknown): boolean {
+    return error instanceof NotActing || this.#options.writes.isStale(error);
+  }
+
+  /** By our own clock since we first saw it: API timestamps come from other clocks. Comes back when the time is over. */
+  #unschedulableForMs(pod: PodInfo, key: string): number | undefined {
+    const { nowMs, strandedAfterMs } = this.#options;
+    if (pod.unschedulableMessage === undefined) {
+      this.#unschedulableSince.delete(pod.uid);
+      return undefined;
+    }
+    const since = this.#unschedulableSince.get(pod.uid);
+    if (since === undefined) {
+      this.#unschedulableSince.set(pod.uid, nowMs());
+      this.#queue.addAfter(key, strandedAfterMs + 1);
+      return 0;
+    }
+    return nowMs() - since;
+  }
+}

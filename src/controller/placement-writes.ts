@@ -1,0 +1,40 @@
+import type { PodInfo } from '../group/pod-info.ts';
+import type { ApiClient } from '../kube/api-client.ts';
+import { failureKind } from '../kube/api-errors.ts';
+import { deletePod, getPod, patchPod } from '../kube/writes.ts';
+import type { PlacementWrites } from './placement-controller.ts';
+
+/** The placement controller's writes against the API server. */
+export function placementWrites(client: ApiClient): PlacementWrites {
+  return {
+    async patchPod(pod, ops) {
+      await patchPod(client, pod, ops);
+    },
+    async deletePod(pod, propagationPolicy) {
+      try {
+        if (!(await isAsSeen(client, pod))) return false;
+        await deletePod(client, pod, { propagationPolicy });
+        return true;
+      } catch (error) {
+        if (isStale(error)) return false;
+        throw error;
+      }
+    },
+    isStale,
+  };
+}
+
+/** A live look right before a delete: the cache may lag behind a pod that has just been bound after all. */
+async function isAsSeen(client: ApiClient, pod: PodInfo): Promise<boolean> {
+  const live = await getPod(client, pod);
+  return (
+    live.metadata.uid === pod.uid &&
+    live.metadata.deletionTimestamp === undefined &&
+    (live.spec.nodeName ?? '') === (pod.nodeName ?? '')
+  );
+}
+
+function isStale(error: unknown): boolean {
+  const kind = failureKind(error);
+  return kind === 'gone' || kind === 'conflict' || kind === 'changed' || kind === 'invalid';
+}

@@ -1,0 +1,222 @@
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { demandOfPod } from '../group/demand.ts';
+import { type GroupInfo, isObstacle } from '../group/group-info.ts';
+import type { PodInfo } from '../group/pod-info.ts';
+import type { TopologyRequest } from '../group/topology-request.ts';
+import { FitMemo } from '../planner/fit.ts';
+import { type GroupPlan, type PlanInput, planGroup } from '../planner/plan.ts';
+import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
+import { nearestDomain, type Reservation, reservedNodes } from '../planner/reservation.ts';
+import { describeGroup } from './group-source.ts';
+import { byPriorityThenAge, firstAged, type Waiting } from './waiting-line.ts';
+
+/** What became of one that waits. */
+export type LineOutcome =
+  | { readonly kind: 'planned'; readonly group: GroupInfo; readonly plan: GroupPlan }
+  | { readonly kind: 'planned-single'; readonly pod: PodInfo; readonly node: string }
+  | {
+      readonly kind: 'waits';
+      readonly key: string;
+      readonly leader: PodInfo;
+      readonly reason: string;
+      readonly message: string;
+    };
+
+export interface WaitingListOptions {
+  readonly cache: ClusterCache;
+  /** Wall-clock milliseconds: age counts from a pod's creationTimestamp, so that it survives restarts. */
+  readonly wallMs: () => number;
+  readonly nowMs: () => number;
+  readonly agedAfterMs: number;
+  /** A labelled group is planned without its late members after so long. */
+  readonly membersLateAfterMs: number;
+  readonly onPlanned: (seconds: number, outcome: 'planned' | 'rejected' | 'undecided') => void;
+}
+
+/** A pod outside any group is a group of one that asks for no topology. */
+const anywhere: TopologyRequest = { requiredLevel: undefined, preferredLevel: undefined, sameLabels: [] };
+
+/**
+ * All that wait for a place, and the pass that serves them in order. Others may overtake one that does not fit, but not
+ * for ever: once the first in line has aged, the domain nearest to fitting it is reserved.
+ */
+export class WaitingList {
+  readonly #options: WaitingListOptions;
+  readonly #memo = new FitMemo();
+  readonly #groups = new Set<string>();
+  readonly #singles = new Set<string>();
+  readonly #excluded = new Map<string, Map<string, { cause: string; untilMs: number }>>();
+  #reservation: Reservation | undefined;
+
+  constructor(options: WaitingListOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#groups.size + this.#singles.size;
+  }
+
+  get reservation(): Reservation | undefined {
+    return this.#reservation;
+  }
+
+  addGroup(key: string): void {
+    this.#groups.add(key);
+  }
+
+  addSingle(uid: string): void {
+    this.#singles.add(uid);
+  }
+
+  remove(keyOrUid: string): void {
+    this.#groups.delete(keyOrUid);
+    this.#singles.delete(keyOrUid);
+  }
+
+  clear(): void {
+    this.#groups.clear();
+    this.#singles.clear();
+    this.#reservation = undefined;
+  }
+
+  /** Keeps a group off a node for a while, e.g. one that kube-scheduler refused for a reason Berth cannot see. */
+  exclude(key: string, node: string, cause: string, forMs: number): void {
+    const nodes = this.#excluded.get(key) ?? new Map();
+    nodes.set(node, { cause, untilMs: this.#options.nowMs() + forMs });
+    this.#excluded.set(key, nodes);
+  }
+
+  excludedNodes(key: string): ReadonlyMap<string, string> {
+    const now = this.#options.nowMs();
+    const nodes = this.#excluded.get(key);
+    if (nodes === undefined) return new Map();
+    for (const [node, { untilMs }] of nodes) if (untilMs <= now) nodes.delete(node);
+    if (nodes.size === 0) this.#excluded.delete(key);
+    return new Map([...nodes].map(([node, { cause }]) => [node, cause]));
+  }
+
+  /** Plans one group or re-plans some of its ranks; timed. */
+  plan(input: Omit<PlanInput, 'memo' | 'snapshot'>): GroupPlan | Rejection | Undecided {
+    const startedMs = this.#options.nowMs();
+    const result = planGroup({ ...input, memo: this.#memo, snapshot: this.#options.cache.snapshot() });
+    const outcome =
+      result.kind === 'plan' ? 'planned' : result.kind === 'rejection' ? 'rejected' : 'undecided';
+    this.#options.onPlanned((this.#options.nowMs() - startedMs) / 1000, outcome);
+    return result;
+  }
+
+  /**
+   * One pass over everybody who waits. `place` is called for each that fits and must take the plan into the cache, so
+   * that the next one sees the room as taken. Yields to `breathe` between plans.
+   */
+  async pass(place: (outcome: LineOutcome) => void, breathe: () => Promise<boolean>): Promise<void> {
+    const refused = new Map<string, Rejection | Undecided>();
+    for (const waiting of this.#line()) {
+      if (!(await breathe())) return;
+      const outcome = this.#serve(waiting, refused);
+      if (outcome === undefined) continue;
+      if (outcome.kind === 'planned' || outcome.kind === 'planned-single') {
+        this.remove(waiting.key);
+        if (this.#reservation?.groupKey === waiting.key) this.#reservation = undefined;
+      }
+      place(outcome);
+    }
+  }
+
+  #line(): readonly Waiting[] {
+    const { cache } = this.#options;
+    const line: Waiting[] = [];
+    for (const key of [...this.#groups, ...this.#singles]) {
+      const pod = this.#singles.has(key) ? cache.pod(key) : cache.group(key)?.leader;
+      if (pod === undefined) this.remove(key);
+      else line.push({ key, priority: pod.priority, createdAtMs: pod.createdAtMs });
+    }
+    line.sort(byPriorityThenAge);
+    if (this.#reservation !== undefined && !line.some(w => w.key === this.#reservation?.groupKey))
+      this.#reservation = undefined;
+    return line;
+  }
+
+  #serve(waiting: Waiting, refused: Map<string, Rejection | Undecided>): LineOutcome | undefined {
+    const { cache, wallMs, membersLateAfterMs } = this.#options;
+    const single = this.#singles.has(waiting.key) ? cache.pod(waiting.key) : undefined;
+    if (single !== undefined) return this.#serveSingle(single, refused);
+    const view = cache.group(waiting.key);
+    if (view?.leader === undefined) return undefined;
+    const late = wallMs() - waiting.createdAtMs >= membersLateAfterMs;
+    const group = describeGroup(cache, view, view.leader, late);
+    if (isObstacle(group)) {
+      return {
+        kind: 'waits',
+        key: waiting.key,
+        leader: view.leader,
+        reason: group.code,
+        message: group.message,
+      };
+    }
+    const input = this.#inputOf(group);
+    const signature = signatureOf(input);
+    const result = refused.get(signature) ?? this.plan(input);
+    if (result.kind === 'plan') return { kind: 'planned', group, plan: result };
+    refused.set(signature, result);
+    this.#reserveIfAged(waiting, input);
+    return { kind: 'waits', key: group.key, leader: group.leader, ...this.#explain(result) };
+  }
+
+  #serveSingle(pod: PodInfo, refused: Map<string, Rejection | Undecided>): LineOutcome {
+    const input = {
+      demands: [demandOfPod(pod)],
+      topology: anywhere,
+      excludedNodes: this.#excludedFor(pod.uid),
+    };
+    const signature = signatureOf(input);
+    const result = refused.get(signature) ?? this.plan(input);
+    if (result.kind === 'plan') return { kind: 'planned-single', pod, node: result.nodes[0] ?? '' };
+    refused.set(signature, result);
+    return { kind: 'waits', key: pod.uid, leader: pod, ...this.#explain(result) };
+  }
+
+  #inputOf(group: GroupInfo): Omit<PlanInput, 'memo' | 'snapshot'> {
+    return { demands: group.demands, topology: group.topology, excludedNodes: this.#excludedFor(group.key) };
+  }
+
+  #excludedFor(key: string): ReadonlyMap<string, string> {
+    const own = this.excludedNodes(key);
+    const reservation = this.#reservation;
+    if (reservation === undefined || reservation.groupKey === key) return own;
+    return new Map([...own, ...reservedNodes(this.#options.cache.snapshot(), reservation)]);
+  }
+
+  /** Only the first aged one gets a reservation, and keeps it until it is placed, gone, or could never use it. */
+  #reserveIfAged(waiting: Waiting, input: Omit<PlanInput, 'memo' | 'snapshot'>): void {
+    if (this.#reservation !== undefined && this.#reservation.groupKey !== waiting.key) return;
+    const aged = firstAged([waiting], this.#options.wallMs(), this.#options.agedAfterMs);
+    if (aged === undefined) return;
+    const snapshot = this.#options.cache.snapshot();
+    const domain = nearestDomain({ ...input, memo: this.#memo, snapshot });
+    if (domain === undefined) {
+      this.#reservation = undefined;
+      return;
+    }
+    // Once chosen it stays, or rooms that fill and empty by turns would never come together. The tree may be a new one.
+    const keptId = this.#reservation?.domain.id;
+    const chosen = snapshot.tree.domains.find(known => known.id === keptId) ?? domain;
+    this.#reservation = { groupKey: waiting.key, level: chosen.level, domain: chosen };
+  }
+
+  #explain(result: Rejection | Undecided): { reason: string; message: string } {
+    if (result.kind === 'undecided') return { reason: 'Undecided', message: result.reason };
+    return { reason: result.code, message: describeRejection(result, this.#options.cache.levels) };
+  }
+}
+
+/** Two that ask for the same are refused alike as long as nothing was placed or freed between them. */
+function signatureOf(input: Omit<PlanInput, 'memo' | 'snapshot'>): string {
+  const runs: { key: string; count: number }[] = [];
+  for (const { key } of input.demands) {
+    const last = runs.at(-1);
+    if (last?.key === key) last.count++;
+    else runs.push({ key, count: 1 });
+  }
+  return JSON.stringify([runs, input.topology, [...(input.excludedNodes ?? [])]]);
+}
