@@ -1,0 +1,112 @@
+#!/usr/bin/env node
+import { readFile } from 'node:fs/promises';
+import { Command } from 'commander';
+import { startBerth } from './berth.ts';
+import { type Config, ConfigError, configReference, readConfig } from './config.ts';
+import { HttpApiClient } from './kube/api-client.ts';
+import { type ConnectionSource, loadConnection, NoClusterConfig } from './kube/kube-config.ts';
+import { createLogger } from './telemetry/logger.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+
+/** Exit codes: 0 done, 1 failed, 2 the configuration or the command line is at fault. */
+const exitCodes = { failed: 1, misuse: 2 } as const;
+
+const program = new Command('berth')
+  .description('Places whole groups of pods (LeaderWorkerSet and its like) on the stock kube-scheduler.')
+  .helpCommand(true)
+  .showHelpAfterError('(berth --help shows what there is)')
+  .exitOverride(error => process.exit(error.exitCode === 0 ? 0 : exitCodes.misuse));
+
+program
+  .command('serve')
+  .description('Run the webhook, the placement controller and the admin server until SIGTERM.')
+  .option('--config <file>', 'YAML configuration; without it the defaults hold')
+  .option('--kubeconfig <file>', 'default: $KUBECONFIG, ~/.kube/config, or the service account of the pod')
+  .option('--context <name>', 'context of the kubeconfig')
+  .addHelpText(
+    'after',
+    '\nSIGTERM and SIGINT drain: /readyz says no, requests are served on for shutdownDelaySeconds.',
+  )
+  .action(serve);
+
+program
+  .command('check-config')
+  .description('Check a configuration file and print it with all defaults filled in.')
+  .argument('<file>', 'YAML configuration')
+  .action(async (file: string) => {
+    console.log(JSON.stringify(await loadConfig(file), null, 2));
+  });
+
+program
+  .command('config-reference')
+  .description('Print every configuration key with its default, as a Markdown table.')
+  .action(() => {
+    console.log('| key | default | meaning |\n|---|---|---|');
+    for (const { key, standard, about } of configReference()) {
+      console.log(`| \`${key}\` | ${standard === '' ? '' : `\`${standard}\``} | ${about} |`);
+    }
+  });
+
+interface ServeOptions {
+  readonly config?: string;
+  readonly kubeconfig?: string;
+  readonly context?: string;
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  const config = options.config === undefined ? readConfig('', 'defaults') : await loadConfig(options.config);
+  const log = createLogger({ level: config.log.level });
+  const metrics = createMetrics();
+  const connection = await loadConnection(sourceOf(options));
+  const client = new HttpApiClient({
+    connection,
+    log,
+    userAgent: 'berth/0.1.0',
+    onResponse: ({ method, status }) => metrics.apiRequests.inc({ method, status: String(status) }),
+  });
+  process.on('unhandledRejection', error => {
+    log.fatal({ err: error }, 'unhandled rejection');
+    process.exit(exitCodes.failed);
+  });
+  const berth = await startBerth({ config, client, metrics, log });
+  let stopping = false;
+  const stop = async (signal: string) => {
+    // A second signal means now.
+    if (stopping) process.exit(exitCodes.failed);
+    stopping = true;
+    log.info({ signal }, 'signal received');
+    await berth.stop();
+    process.exit(0);
+  };
+  process.on('SIGTERM', () => void stop('SIGTERM'));
+  process.on('SIGINT', () => void stop('SIGINT'));
+}
+
+function sourceOf({ kubeconfig, context }: ServeOptions): ConnectionSource {
+  return kubeconfig === undefined
+    ? { kind: 'default', context }
+    : { kind: 'file', path: kubeconfig, context };
+}
+
+async function loadConfig(file: string): Promise<Config> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError([
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+    ]);
+  }
+  return readConfig(text, file);
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof ConfigError || error instanceof NoClusterConfig) {
+    console.error(`berth: ${error.message}\n(berth config-reference lists every key)`);
+    process.exit(exitCodes.misuse);
+  }
+  console.error('berth: could not start:', error instanceof Error ? error.message : error);
+  process.exit(exitCodes.failed);
+}
