@@ -26,6 +26,8 @@ export interface ApiAccessOptions {
 
 /** Service account tokens are replaced after 80 % of their hour and stay valid for the rest: 30 s are soon enough. */
 const maxAgeMs = 30_000;
+/** After a reading that failed: an exec plugin in trouble is not run for every request. */
+const retryAfterMs = 5_000;
 /** A server that answers 401 whatever we do must not make us run an exec plugin at every request. */
 const reloadAtMostEveryMs = 10_000;
 /** The API server closes idle connections after 90 s (k8s.io/apiserver secure_serving.go); ours go first. */
@@ -37,6 +39,7 @@ export class ApiAccess {
   readonly #options: ApiAccessOptions;
   #access: Access | undefined;
   #reading: Promise<Access> | undefined;
+  #reloading: Promise<Access> | undefined;
   #lastReloadMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: ApiAccessOptions) {
@@ -48,21 +51,34 @@ export class ApiAccess {
     const access = this.#access;
     if (access && this.#options.clock.nowMs() - access.readAtMs < maxAgeMs) return access;
     try {
-      return await this.#read(false);
+      // All callers of one moment share one read.
+      this.#reading ??= this.#readOnce(false).finally(() => {
+        this.#reading = undefined;
+      });
+      return await this.#reading;
     } catch (error) {
       // An exec plugin or a half-written token file may fail while the credentials at hand are still good.
       if (!access) throw error;
+      this.#access = { ...access, readAtMs: this.#options.clock.nowMs() - maxAgeMs + retryAfterMs };
       this.#options.log.warn({ err: error }, 'credentials could not be read anew, the old ones stay in use');
-      return access;
+      return this.#access;
     }
   }
 
-  /** Credentials from scratch after a 401, or undefined when that was tried moments ago. */
-  async reload(): Promise<Access | undefined> {
+  /**
+   * What to try after the server refused `refused` with 401: credentials that somebody has read meanwhile, or from
+   * scratch; undefined when that was done moments ago.
+   */
+  async reload(refused: Access): Promise<Access | undefined> {
+    if (this.#reloading) return this.#reloading;
+    if (this.#access && this.#access !== refused) return this.#access;
     const nowMs = this.#options.clock.nowMs();
     if (nowMs - this.#lastReloadMs < reloadAtMostEveryMs) return undefined;
     this.#lastReloadMs = nowMs;
-    return this.#read(true);
+    this.#reloading = this.#readOnce(true).finally(() => {
+      this.#reloading = undefined;
+    });
+    return this.#reloading;
   }
 
   /** Destroys every connection, those in use included. */
@@ -70,14 +86,6 @@ export class ApiAccess {
     this.#access?.agents.requests.destroy();
     this.#access?.agents.watches.destroy();
     this.#access = undefined;
-  }
-
-  /** All callers of one moment share one read. */
-  #read(reload: boolean): Promise<Access> {
-    this.#reading ??= this.#readOnce(reload).finally(() => {
-      this.#reading = undefined;
-    });
-    return this.#reading;
   }
 
   async #readOnce(reload: boolean): Promise<Access> {

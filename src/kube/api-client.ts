@@ -30,8 +30,10 @@ export interface StreamRequest {
   readonly query?: Query | undefined;
   /** Limit until the headers are there. Default 30 s: the API server may queue a watch for some 15 s. */
   readonly timeoutMs?: number | undefined;
-  /** The stream fails when no byte comes for so long. */
+  /** The stream fails, with detail `silence`, when no byte comes for so long. */
   readonly inactivityTimeoutMs: number;
+  /** Called when the server has accepted, before the first value. */
+  readonly onOpen?: (() => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -146,6 +148,7 @@ export class HttpApiClient implements ApiClient {
       this.#report({ method: 'WATCH', path, answer, startedMs });
     }
     if (isFailure(answer.status)) throw errorFromAnswer(answer);
+    request.onOpen?.();
     yield* readLines<T>(answer.response, request, this.#clock);
   }
 
@@ -156,9 +159,10 @@ export class HttpApiClient implements ApiClient {
 
   /** Runs an exchange with credentials. A 401 did nothing: it is tried once more with credentials from scratch. */
   async #authorized(exchange: (access: Access) => Promise<Answer>): Promise<Answer> {
-    const answer = await exchange(await this.#access.current());
+    const access = await this.#access.current();
+    const answer = await exchange(access);
     if (answer.status !== 401) return answer;
-    const reloaded = await this.#access.reload();
+    const reloaded = await this.#access.reload(access);
     return reloaded ? exchange(reloaded) : answer;
   }
 
@@ -269,7 +273,8 @@ async function* readLines<T>(
   clock: Clock,
 ): AsyncGenerator<T, void, undefined> {
   const lines = new JsonLines<T>();
-  const onSilence = () => response.destroy(new ApiUnreachable(`silent for ${inactivityTimeoutMs} ms`));
+  const onSilence = () =>
+    response.destroy(new ApiUnreachable(`silent for ${inactivityTimeoutMs} ms`, { detail: 'silence' }));
   const watchdog = startWatchdog(clock, inactivityTimeoutMs, onSilence);
   const onAbort = () => response.destroy();
   signal?.addEventListener('abort', onAbort);

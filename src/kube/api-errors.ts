@@ -34,21 +34,27 @@ export class ApiError extends Error {
 }
 
 /**
+ * - `stale-connection`: the request went over a kept connection that turned out closed; most likely the server never
+ *   saw it
+ * - `silence`: a stream was open and then brought no byte for its limit
+ */
+export type UnreachableDetail = 'stale-connection' | 'silence';
+
+/**
  * No answer: connection refused or cut, time over, no credentials to ask with. A write that ended so may or may not
  * have happened.
  */
 export class ApiUnreachable extends Error {
   override readonly name = 'ApiUnreachable';
   readonly code = 'ApiUnreachable';
-  /** The request went over a kept connection that turned out closed: most likely the server never saw it. */
-  readonly staleConnection: boolean;
+  readonly detail: UnreachableDetail | undefined;
 
   constructor(
     message: string,
-    options: { readonly cause?: unknown; readonly staleConnection?: boolean } = {},
+    options: { readonly cause?: unknown; readonly detail?: UnreachableDetail } = {},
   ) {
     super(message, { cause: options.cause });
-    this.staleConnection = options.staleConnection ?? false;
+    this.detail = options.detail;
   }
 }
 

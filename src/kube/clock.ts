@@ -4,7 +4,7 @@ export interface Timer {
 
 /** Time as the shells see it. Injected, so that tests move it by hand. */
 export interface Clock {
-  /** Monotonic milliseconds from an arbitrary start: for every duration and deadline. Jumps of the wall clock do not touch it. */
+  /** Monotonic milliseconds from an arbitrary start, for every duration and deadline: the wall clock may jump. */
   nowMs(): number;
   /** Milliseconds since 1970: only for timestamps that API objects carry. */
   wallMs(): number;

@@ -1,6 +1,6 @@
 import http from 'node:http';
 import https from 'node:https';
-import { ApiUnreachable } from './api-errors.ts';
+import { ApiUnreachable, type UnreachableDetail } from './api-errors.ts';
 import type { Clock } from './clock.ts';
 
 export interface Exchange {
@@ -31,8 +31,8 @@ export async function sendExchange(exchange: Exchange): Promise<Answer> {
     return await sendOnce(exchange);
   } catch (error) {
     // The server closed an idle connection just when we took it. Only what changes nothing may be sent twice.
-    const again = exchange.method === 'GET' && error instanceof ApiUnreachable && error.staleConnection;
-    if (again) return sendOnce(exchange);
+    const isStale = error instanceof ApiUnreachable && error.detail === 'stale-connection';
+    if (isStale && exchange.method === 'GET') return sendOnce(exchange);
     throw error;
   }
 }
@@ -56,7 +56,9 @@ function sendOnce(exchange: Exchange): Promise<Answer> {
       request.destroy();
     };
     // Stays attached after the end: an error event without a listener would end the process.
-    request.on('error', error => fail(unreachable(error, request.reusedSocket)));
+    request.on('error', error =>
+      fail(unreachable(error, request.reusedSocket ? 'stale-connection' : undefined)),
+    );
     request.on('response', response => {
       const status = response.statusCode ?? 0;
       const succeed = (body: Buffer) => {
@@ -87,8 +89,8 @@ function readBody(
 }
 
 /** Turns whatever a socket or stream threw into ApiUnreachable. */
-export function unreachable(error: unknown, staleConnection = false): ApiUnreachable {
+export function unreachable(error: unknown, detail?: UnreachableDetail): ApiUnreachable {
   if (error instanceof ApiUnreachable) return error;
   const message = error instanceof Error && error.message !== '' ? error.message : 'connection failed';
-  return new ApiUnreachable(message, { cause: error, staleConnection });
+  return new ApiUnreachable(message, detail ? { cause: error, detail } : { cause: error });
 }

@@ -4,7 +4,7 @@ import { failureKind } from './api-errors.ts';
 import { type Clock, sleep, systemClock, type Timer } from './clock.ts';
 import { type Lease, type LeaseSpec, LeaseStore, microTime } from './lease-store.ts';
 
-/** Why holding ended: no renewal succeeded in time, somebody else has the Lease, or `start`'s signal aborted. */
+/** Why holding ended: no renewal in time, somebody else has the Lease, or `start`'s signal aborted. */
 export type LossReason = 'deadline' | 'taken' | 'stopped';
 
 export interface LeaseElectionOptions {
@@ -140,7 +140,7 @@ export class LeaseElection {
     return this.#store.write(lease, this.#recordAfter(lease.spec), signal);
   }
 
-  /** One request instead of two in the usual case. A conflict, or an answer that got lost, is looked into by reading. */
+  /** One request instead of two in the usual case; after a conflict or a lost answer the Lease is read. */
   async #renewAsLastSeen(observed: Lease, signal: AbortSignal): Promise<Lease | undefined> {
     try {
       return await this.#store.write(observed, this.#recordAfter(observed.spec), signal);
@@ -184,6 +184,7 @@ export class LeaseElection {
     const leftMs = startedMs + this.#renewDeadlineMs - nowMs;
     // So slow an answer is no success: others may have stopped waiting before we can act on it.
     if (leftMs <= 0) return;
+    this.#noticeLapse();
     const isNew = this.#renewStartedMs === undefined;
     this.#renewStartedMs = startedMs;
     this.#deadline?.cancel();
@@ -191,6 +192,11 @@ export class LeaseElection {
     if (!isNew) return;
     this.#log.info('lease acquired');
     this.#call(this.#options.onAcquired);
+  }
+
+  /** After a stop of the process the timer of the next renewal may fire before that of the deadline. */
+  #noticeLapse(): void {
+    if (this.#renewStartedMs !== undefined && !this.isHolder(this.#clock.nowMs())) this.#lose('deadline');
   }
 
   #lose(reason: LossReason): void | Promise<void> {
@@ -201,7 +207,7 @@ export class LeaseElection {
     return this.#call(() => this.#options.onLost(reason));
   }
 
-  /** Others may act once the Lease is released, so what it guards has to have ended; but they wait no longer than this. */
+  /** Others may act once the Lease is released, so what it guards has to end first; they wait only so long anyway. */
   async #stopHolding(): Promise<void> {
     const limit = new AbortController();
     const ended = Promise.resolve(this.#lose('stopped')).then(() => limit.abort());

@@ -1,6 +1,6 @@
 /** Questions to objects whose type nobody has checked: what an API server, or a proxy in its place, sent. */
 
-/** `namespace/name`, or the name of an object without namespace. Unique among the objects of one resource at a time. */
+/** `namespace/name`, or the name of an object without namespace: unique within one resource at a time. */
 export function keyOf(raw: unknown): string {
   const { namespace, name } = metadataOf(raw);
   return typeof namespace === 'string' ? `${namespace}/${name}` : `${name}`;

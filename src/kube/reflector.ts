@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { type ApiClient, errorFromStatus, type Query } from './api-client.ts';
-import { ApiError, ApiGarbled, failureKind } from './api-errors.ts';
+import { ApiError, ApiGarbled, ApiUnreachable, failureKind } from './api-errors.ts';
 import { type Backoff, jitteredBackoffMs } from './backoff.ts';
 import { type Clock, sleep, systemClock } from './clock.ts';
 import { readPagedList } from './paged-list.ts';
@@ -33,11 +33,18 @@ export interface ReflectorOptions<T, Raw> {
   readonly listTimeoutMs?: number | undefined;
   /** Server side end of a watch, drawn from this range. Default 300 to 600 s. */
   readonly watchTimeoutSeconds?: { readonly min: number; readonly max: number } | undefined;
-  /** Silence after which a watch counts as half-open. Bookmarks come every minute; default 90 s. */
+  /**
+   * Silence after which a watch counts as half-open and is opened anew. Default 75 s: bookmarks come every minute,
+   * except for a resource that does not change at all where etcd reports no progress (its default interval is
+   * 10 min): there this makes the contact that bookmarks would make.
+   */
   readonly inactivityTimeoutMs?: number | undefined;
   /** After failures; default 1 s to 30 s, of which up to half is taken off at random. */
   readonly backoff?: Backoff | undefined;
-  /** Before the list after a 410, at random up to this: an API server restart expires everybody's watches at once. Default 1 s. */
+  /**
+   * Wait before the list after a 410, at random up to this: the restart of an API server expires everybody's watches
+   * at once. Default 1 s.
+   */
   readonly expiredJitterMs?: number | undefined;
   /** How often to look for a resource that is not installed. Default 30 s. */
   readonly absentRetryMs?: number | undefined;
@@ -142,7 +149,10 @@ export class Reflector<T, Raw = unknown> {
     return this.#mirror.size;
   }
 
-  /** Monotonic time of the last event or bookmark, or of the start of the last list; -Infinity before the first. */
+  /**
+   * Monotonic time of the last event, bookmark or opening of a watch, or of the start of the last list; -Infinity
+   * before the first.
+   */
   get lastContactMs(): number {
     return this.#lastContactMs;
   }
@@ -296,7 +306,9 @@ export class Reflector<T, Raw = unknown> {
           resourceVersion: this.#resourceVersion,
           timeoutSeconds: Math.round(min + this.#random() * (max - min)),
         },
-        inactivityTimeoutMs: this.#options.inactivityTimeoutMs ?? 90_000,
+        inactivityTimeoutMs: this.#options.inactivityTimeoutMs ?? 75_000,
+        // Accepted: the server has our version and sends at once what came after it.
+        onOpen: () => this.#contact(),
         signal,
       });
       for await (const event of events) {
@@ -326,7 +338,7 @@ export class Reflector<T, Raw = unknown> {
     });
     if (failure) return failure;
     this.#resourceVersion = resourceVersion;
-    this.#lastContactMs = this.#clock.nowMs();
+    this.#contact();
     this.#progress();
     return undefined;
   }
@@ -341,8 +353,10 @@ export class Reflector<T, Raw = unknown> {
     }
   }
 
-  /** The watch could not be opened, or was cut. */
+  /** The watch could not be opened, was cut, or fell silent. */
   #watchFailure(error: unknown): Outcome {
+    // Nothing says yet that something is wrong: a new watch finds out.
+    if (error instanceof ApiUnreachable && error.detail === 'silence') return { kind: 'closed' };
     switch (failureKind(error)) {
       case 'expired':
         return this.#expired(error);
@@ -363,7 +377,7 @@ export class Reflector<T, Raw = unknown> {
     return kind === 'throttled' ? { kind: 'failed', error } : this.#refused(error);
   }
 
-  /** Our resourceVersion is too old. At once after a list that would be a loop of lists, and so counts as a failure. */
+  /** Our resourceVersion is too old. Right after a list, that would loop from list to list: it counts as a failure. */
   #expired(error: unknown): Outcome {
     if (!this.#progressed) return { kind: 'failed', error, relist: 'expired' };
     this.#listCause = 'expired';
@@ -379,6 +393,10 @@ export class Reflector<T, Raw = unknown> {
     if (this.#refusals < stuckAfterRefusals) return { kind: 'failed', error };
     this.#refusals = 0;
     return { kind: 'failed', error, relist: 'stuck' };
+  }
+
+  #contact(): void {
+    this.#lastContactMs = this.#clock.nowMs();
   }
 
   #progress(): void {

@@ -166,7 +166,10 @@ export class WorkQueue {
   }
 }
 
-/** Array with a moving head: `Array.shift` is linear for long arrays, and a Set is slow at finding its first entry after many deletions. */
+/**
+ * Array with a moving head: `Array.shift` is linear for long arrays, and a Set is slow at finding its first entry
+ * after many deletions.
+ */
 class Fifo<T> {
   #items: T[] = [];
   #head = 0;

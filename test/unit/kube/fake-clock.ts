@@ -35,7 +35,7 @@ export class FakeClock implements Clock {
     await settle();
     for (let next = this.#next(targetMs); next; next = this.#next(targetMs)) {
       this.#timers.delete(next);
-      this.#nowMs = next.dueMs;
+      this.#nowMs = Math.max(this.#nowMs, next.dueMs);
       next.fire();
       await settle();
     }

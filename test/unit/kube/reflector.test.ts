@@ -474,6 +474,7 @@ class ScriptedClient implements ApiClient {
 
   async *stream<T>(request: StreamRequest): AsyncGenerator<T, void, undefined> {
     this.requests.push({ verb: 'watch', atMs: this.#clock.nowMs() });
+    request.onOpen?.();
     for await (const event of this.watch(request)) {
       const copy: T = JSON.parse(JSON.stringify(event));
       yield copy;
@@ -607,6 +608,20 @@ t.test('staleness counts from the start of a list and from every event', async t
   t.equal(reflector.stalenessMs(clock.nowMs()), 0);
   await clock.advance(2000);
   t.equal(reflector.stalenessMs(clock.nowMs()), 2000);
+});
+
+t.test('opens a watch that fell silent anew at once, which is contact and no failure', async t => {
+  const { clock, client, reflector } = setUpScripted(t);
+  client.watch = async function* ({ inactivityTimeoutMs }) {
+    yield* [];
+    await new Promise<void>(resolve => clock.setTimer(inactivityTimeoutMs, resolve));
+    throw new ApiUnreachable('silent', { detail: 'silence' });
+  };
+  await clock.advance(600_000);
+  t.ok(client.gaps('watch').every(gap => gap === 75_000));
+  t.equal(client.gaps('watch').length, 8);
+  t.equal(client.requests.filter(({ verb }) => verb === 'list').length, 1);
+  t.ok(reflector.stalenessMs(clock.nowMs()) <= 75_000);
 });
 
 t.test('looks for a resource that is not installed every 30 s', async t => {
