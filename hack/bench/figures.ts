@@ -1,0 +1,37 @@
+import type { Summary } from './statistics.ts';
+
+export const partNames = ['admission', 'groups', 'singles', 'memory'] as const;
+
+export type PartName = (typeof partNames)[number];
+
+export type Unit = 'ms' | 's' | 'pods/s' | 'MB' | 'groups';
+
+/** One line of the result: what Berth needs and, where there is such a thing, what the same costs without it. */
+export interface Figure {
+  readonly part: PartName;
+  readonly what: string;
+  readonly unit: Unit;
+  readonly berth: Summary;
+  readonly beside?: { readonly name: string; readonly value: Summary };
+  readonly aim?: Aim;
+}
+
+/** Bound of the value, or of its ratio to what stands beside it. */
+export type Aim =
+  | { readonly of: 'value' | 'ratio'; readonly atMost: number }
+  | { readonly of: 'value' | 'ratio'; readonly atLeast: number };
+
+/** Berth's median over the median of what stands beside it; undefined where nothing does, or where that is zero. */
+export function ratioOf({ berth, beside }: Figure): number | undefined {
+  if (beside === undefined || beside.value.median === 0) return undefined;
+  return berth.median / beside.value.median;
+}
+
+/** Undefined where there is no aim. */
+export function reachesAim(figure: Figure): boolean | undefined {
+  const { aim, berth } = figure;
+  if (aim === undefined) return undefined;
+  const measured = aim.of === 'value' ? berth.median : ratioOf(figure);
+  if (measured === undefined) return undefined;
+  return 'atMost' in aim ? measured <= aim.atMost : measured >= aim.atLeast;
+}

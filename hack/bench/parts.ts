@@ -1,0 +1,88 @@
+import { type Cluster, type ClusterOptions, startCluster } from '../bed/cluster.ts';
+import { type Fleet, racks } from '../bed/fleet-presets.ts';
+import { createFleet } from '../bed/fleets.ts';
+import { measureAdmission } from './admission.ts';
+import { BerthArm } from './berth-arm.ts';
+import { type BenchContext, scaled } from './context.ts';
+import { type Figure, type PartName, partNames } from './figures.ts';
+import { measureGroups } from './groups.ts';
+import { largeFleet } from './large-fleet.ts';
+import { measureMemory } from './memory.ts';
+import { measureSingles } from './singles.ts';
+
+const fullRacks = 56;
+
+/**
+ * Runs parts of the benchmarks, one after the other, those of one size on one control plane: to make 5,000 nodes takes
+ * longer than to measure on them.
+ */
+export async function runParts(
+  wanted: readonly PartName[],
+  context: BenchContext,
+): Promise<readonly Figure[]> {
+  const large = await withLargeCluster(wanted, context);
+  const playing = await withPlayingCluster(wanted, context);
+  const figures = [...large, ...playing];
+  return partNames.flatMap(name => figures.filter(({ part }) => part === name));
+}
+
+/** 5,000 nodes that are only objects: what is measured there runs no pod. */
+async function withLargeCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
+  if (!wanted.includes('admission') && !wanted.includes('memory')) return [];
+  const fleet = largeFleet(scaled(context, 5_000));
+  const options: ClusterOptions = {
+    kwok: false,
+    extraArgs: {
+      // Nobody sends heartbeats for these nodes.
+      'kube-controller-manager': ['--node-monitor-grace-period=24h'],
+      // Nobody reads the audit log, and it costs the API server time.
+      'kube-apiserver': ['--audit-log-path='],
+    },
+  };
+  return withCluster(fleet, options, context, async cluster => [
+    ...(wanted.includes('admission') ? await measureAdmission(cluster, context) : []),
+    // Last, for it stops the controllers.
+    ...(wanted.includes('memory') ? await measureMemory(cluster, fleet, context) : []),
+  ]);
+}
+
+/** 1,000 nodes of which KWOK plays the kubelets. */
+async function withPlayingCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
+  if (!wanted.includes('groups') && !wanted.includes('singles')) return [];
+  const nodes = racks({
+    racks: fullRacks,
+    hostsPerRack: 18,
+    gpus: 8,
+    racksPerBlock: 8,
+    totalHosts: scaled(context, 1_000),
+  });
+  const fleet = { name: 'thousand', nodes };
+  const options: ClusterOptions = { extraArgs: { 'kube-apiserver': ['--audit-log-path='] } };
+  return withCluster(fleet, options, context, async cluster => {
+    const berth = new BerthArm(cluster, context);
+    return [
+      ...(wanted.includes('groups') ? await measureGroups(cluster, fleet, berth, context) : []),
+      ...(wanted.includes('singles') ? await measureSingles(cluster, berth, context) : []),
+    ];
+  });
+}
+
+async function withCluster<T>(
+  fleet: Fleet,
+  options: ClusterOptions,
+  { say }: BenchContext,
+  measure: (cluster: Cluster) => Promise<T>,
+): Promise<T> {
+  say('starting a control plane');
+  const cluster = await startCluster({ ...options, nodes: 'many' });
+  try {
+    say(`creating ${fleet.nodes.length} nodes`);
+    await createFleet(cluster, fleet);
+    const result = await measure(cluster);
+    await cluster.stop();
+    return result;
+  } catch (error) {
+    await cluster.stop({ keepLogs: true });
+    throw error;
+  }
+}

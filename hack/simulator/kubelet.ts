@@ -1,0 +1,50 @@
+import type { Pod } from '../../src/api/kubernetes.ts';
+import { parseObject } from './object-store.ts';
+import { nameOf, now, type ResourceApi } from './resource-api.ts';
+
+const startMs = 150;
+const endMs = 300;
+
+/** Plays all kubelets: bound pods run and are ready after a moment, deleted ones go after one. */
+export function startKubelets(api: ResourceApi): () => void {
+  const timers = new Set<NodeJS.Timeout>();
+  const begun = new Set<string>();
+  const later = (delayMs: number, work: () => void) => {
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      work();
+    }, delayMs);
+    timers.add(timer);
+  };
+  const unsubscribe = api.store.subscribe(({ resource, type, text }) => {
+    if (resource !== 'pods' || type === 'DELETED') return;
+    const pod = parseObject<Pod>(text);
+    if (pod.spec.nodeName === undefined) return;
+    const isGoing = pod.metadata.deletionTimestamp !== undefined;
+    const task = `${isGoing ? 'end' : 'start'} ${pod.metadata.uid}`;
+    if (begun.has(task)) return;
+    begun.add(task);
+    later(isGoing ? endMs : startMs, () => (isGoing ? end(api, pod) : start(api, pod)));
+  });
+  return () => {
+    unsubscribe();
+    for (const timer of timers) clearTimeout(timer);
+  };
+}
+
+function start(api: ResourceApi, pod: Pod): void {
+  const current = sameIncarnation(api, pod);
+  if (current === undefined || current.metadata.deletionTimestamp !== undefined) return;
+  const ready = { type: 'Ready', status: 'True', lastTransitionTime: now() };
+  const conditions = [...(current.status?.conditions ?? []), ready];
+  api.store.write('pods', { ...current, status: { ...current.status, phase: 'Running', conditions } });
+}
+
+function end(api: ResourceApi, pod: Pod): void {
+  if (sameIncarnation(api, pod) !== undefined) api.store.remove('pods', nameOf(pod));
+}
+
+function sameIncarnation(api: ResourceApi, pod: Pod): Pod | undefined {
+  const current = api.store.read<Pod>('pods', nameOf(pod));
+  return current?.metadata.uid === pod.metadata.uid ? current : undefined;
+}
