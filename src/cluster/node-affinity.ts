@@ -59,6 +59,11 @@ export function pinnedNodes(spec: Selecting): readonly string[] | undefined {
   return [...names];
 }
 
+/** Whether a pod has required terms of which none can ever match: the API server takes empty ones. */
+export function matchesNoNode(spec: Selecting): boolean {
+  return requiredTerms(spec)?.every(isEmptyTerm) ?? false;
+}
+
 /**
  * The JSON Patch that pins a gated pod to a node: `metadata.name In [node]` is added to every required term, or as the
  * only term when there is none. No operations when the pod is pinned to that node already.
@@ -74,7 +79,7 @@ export function pinOps(spec: Selecting, nodeName: string): readonly JsonPatchOpe
   const pin: LabelSelectorRequirement = { key: nameField, operator: 'In', values: [nodeName] };
   const terms = requiredTerms(spec);
   if (terms === undefined) return addAffinity(spec, { nodeSelectorTerms: [{ matchFields: [pin] }] });
-  if (terms.every(isEmptyTerm)) throw new UnpinnableError(nodeName);
+  if (matchesNoNode(spec)) throw new UnpinnableError(nodeName);
   const path = `/spec/affinity/nodeAffinity/${required}/nodeSelectorTerms`;
   const additions = terms.flatMap((term, index) =>
     isEmptyTerm(term) || admitsOnly(term, nodeName) ? [] : [growTerm(`${path}/${index}`, term, pin)],

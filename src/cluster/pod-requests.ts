@@ -1,7 +1,8 @@
 import type { Container, ContainerStatus, Pod, PodSpec, ResourceList } from '../api/kubernetes.ts';
-import type { Quantity } from './quantity.ts';
+import { parseQuantity, type Quantity, QuantityError } from './quantity.ts';
 import {
   amountOf,
+  checkCountable,
   isAcceleratorResource,
   isCountedResource,
   quantityOf,
@@ -51,16 +52,13 @@ export function templateRequests(spec: PodSpec): Resources {
 }
 
 /**
- * Whether any container asks for devices by an extended resource.
- * @throws QuantityError naming the field
+ * Whether any container asks for devices by an extended resource. An amount that cannot be read counts as asking:
+ * templates may hold such amounts, and whoever adds them up will name the field.
  */
 export function requestsAccelerator(spec: PodSpec): boolean {
-  return sitesOf(spec).some(({ container, field }) => {
+  return sitesOf(spec).some(({ container }) => {
     const { requests, limits } = container.resources ?? {};
-    return (
-      asksForAccelerator(requests, `${field}.resources.requests`) ||
-      asksForAccelerator(limits, `${field}.resources.limits`)
-    );
+    return asksForAccelerator(requests) || asksForAccelerator(limits);
   });
 }
 
@@ -215,15 +213,29 @@ function containerSites(containers: readonly Container[], field: string): readon
   return containers.map((container, index) => ({ container, field: `${field}[${index}]` }));
 }
 
-function asksForAccelerator(list: ResourceList | undefined, field: string): boolean {
+function asksForAccelerator(list: ResourceList | undefined): boolean {
   if (list === undefined) return false;
-  return Object.keys(list).some(name => isAcceleratorResource(name) && quantityOf(list, name, field) > 0n);
+  return Object.entries(list).some(([name, amount]) => isAcceleratorResource(name) && !isZero(amount));
+}
+
+function isZero(amount: string | number): boolean {
+  try {
+    return parseQuantity(amount) === 0n;
+  } catch (error) {
+    if (error instanceof QuantityError) return false;
+    throw error;
+  }
 }
 
 function amountsOf(list: ResourceList | undefined, field: string): Amounts {
   if (list === undefined) return none;
   const amounts = new Map<string, Quantity>();
-  for (const name of Object.keys(list)) amounts.set(name, quantityOf(list, name, field));
+  for (const name of Object.keys(list)) {
+    const quantity = quantityOf(list, name, field);
+    // A sum could tell only that it is too large; here the container is known that makes it so.
+    if (isCountedResource(name)) checkCountable(name, quantity, field);
+    amounts.set(name, quantity);
+  }
   return amounts;
 }
 

@@ -9,6 +9,10 @@ export type Resources = ReadonlyMap<string, number>;
 
 export const noResources: Resources = new Map();
 
+/** The largest quantities that can be counted exactly: in nano units, cpu counted in thousandths. */
+const largestAmount = BigInt(Number.MAX_SAFE_INTEGER) * 1_000_000_000n;
+const largestCpu = BigInt(Number.MAX_SAFE_INTEGER) * 1_000_000n;
+
 export function addResources(a: Resources, b: Resources): Resources {
   const sum = new Map(a);
   for (const [name, amount] of b) sum.set(name, (sum.get(name) ?? 0) + amount);
@@ -78,6 +82,14 @@ export function quantityOf(list: ResourceList, name: string, field: string): Qua
  */
 export function amountOf(name: string, quantity: Quantity, field: string): number {
   return withField(field, name, () => (name === 'cpu' ? milliValue(quantity) : wholeValue(quantity)));
+}
+
+/**
+ * Refuses what `amountOf` would refuse, cheaply.
+ * @throws QuantityError with the field, when the quantity is beyond the safe integers
+ */
+export function checkCountable(name: string, quantity: Quantity, field: string): void {
+  if (quantity > (name === 'cpu' ? largestCpu : largestAmount)) amountOf(name, quantity, field);
 }
 
 /**

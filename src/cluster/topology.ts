@@ -1,3 +1,6 @@
+import { k8s } from '../api/names.ts';
+import { labelValue } from './labels.ts';
+
 /**
  * The topology tree: nodes grouped by configured levels, coarse to fine, e.g.
  *
@@ -27,7 +30,7 @@ export interface TopologyDomain {
   readonly level: number;
   /** Label values from the coarsest level down to this one; a host's last element is its node name. */
   readonly path: readonly string[];
-  /** Path as one string, unique in the tree; domains of a level are sorted by it. */
+  /** Path as one string, unique among the domains of a level, which are sorted by path. */
   readonly id: string;
   readonly parent: TopologyDomain | undefined;
   readonly children: readonly TopologyDomain[];
@@ -65,7 +68,10 @@ export function buildTopologyTree(
   nodes: Iterable<{ readonly name: string; readonly labels: Readonly<Record<string, string>> }>,
 ): TopologyTree {
   const rows = [...nodes]
-    .map(node => ({ name: node.name, path: levels.map(level => node.labels[level.nodeLabel] ?? '') }))
+    .map(node => ({
+      name: node.name,
+      path: levels.map(level => labelValue(node.labels, level.nodeLabel) ?? ''),
+    }))
     .sort((a, b) => comparePaths(a.path, b.path) || compareText(a.name, b.name));
   const root: DomainDraft = {
     index: 0,
@@ -97,9 +103,12 @@ export function buildTopologyTree(
   };
 }
 
-/** Index of the level that a user named, by level name or by node label; undefined when no level is called that. */
+/**
+ * Index of the level that a user named, by level name or by node label; undefined when no level is called that. The
+ * host name's label means the implicit host level.
+ */
 export function findLevel(levels: readonly TopologyLevel[], wanted: string): number | undefined {
-  if (wanted === hostLevelName) return levels.length;
+  if (wanted === hostLevelName || wanted === k8s.hostname) return levels.length;
   const index = levels.findIndex(level => level.name === wanted || level.nodeLabel === wanted);
   return index === -1 ? undefined : index;
 }

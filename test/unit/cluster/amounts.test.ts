@@ -610,10 +610,17 @@ t.test('a wrong quantity names its field', async t => {
   );
   t.equal(
     fieldOf(() =>
-      podRequests({ spec: { containers: [container({ memory: '4Ei' }), container({ memory: '4Ei' })] } }),
+      podRequests({ spec: { containers: [container({ memory: '6Pi' }), container({ memory: '6Pi' })] } }),
     ),
     'requests[memory]',
     'a sum beyond counting',
+  );
+  t.equal(
+    fieldOf(() =>
+      podRequests({ spec: { containers: [container({ memory: '6Pi' }), container({ memory: '9Ei' })] } }),
+    ),
+    'spec.containers[1].resources.requests[memory]',
+    'one amount beyond counting',
   );
 });
 
@@ -622,6 +629,11 @@ t.test('accelerators are found wherever containers ask for them', async t => {
   t.ok(requestsAccelerator({ initContainers: [container({ 'google.com/tpu': '4' })], containers: [] }));
   t.notOk(requestsAccelerator({ containers: [limited({ cpu: 1, 'nvidia.com/gpu': '0' })] }));
   t.notOk(requestsAccelerator({ containers: [container()] }));
+  t.ok(
+    requestsAccelerator({ containers: [limited({ 'nvidia.com/gpu': '-1' })] }),
+    'an amount that cannot be',
+  );
+  t.ok(requestsAccelerator({ containers: [limited({ 'nvidia.com/gpu': '1e70' })] }), 'or cannot be read');
   t.ok(usesResourceClaims({ resourceClaims: [{ name: 'gpu' }], containers: [] }));
   t.notOk(usesResourceClaims({ resourceClaims: [], containers: [] }));
   t.notOk(usesResourceClaims({ containers: [] }));
