@@ -1,5 +1,5 @@
 import type { LeaderWorkerSet } from '../api/kubernetes.ts';
-import { buildNodeInfo, type NodeInfo, type NodeRecord, type NodeUse } from '../cluster/node-info.ts';
+import type { NodeInfo, NodeRecord } from '../cluster/node-info.ts';
 import type { ExistingPod } from '../cluster/pod-affinity.ts';
 import { addResources, fits, maxResources, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
@@ -9,8 +9,12 @@ import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
 import { believedPlan, type PodInfo, takesAccelerator } from '../group/pod-info.ts';
 import { buildGroupView, type GroupView, rankOf, seatOf } from './group-view.ts';
+import { type Hold, NodeLedger } from './node-ledger.ts';
 
-/** What the cache tells its one listener, so that work follows changes and not the clock. */
+/**
+ * What the cache tells its listeners, so that work follows changes and not the clock. They are told when a change has
+ * been taken in as a whole, each thing once.
+ */
 export type CacheChange =
   /** Something about a group's pods, owner or plan. */
   | { readonly kind: 'group'; readonly key: string }
@@ -33,35 +37,35 @@ export interface ObjectSink<T> {
  */
 export class ClusterCache {
   readonly levels: readonly TopologyLevel[];
-  readonly pods: ObjectSink<PodInfo> = sinkOf(
-    this.#upsertPod.bind(this),
-    this.#removePod.bind(this),
+  readonly pods: ObjectSink<PodInfo> = this.#sink(
+    pod => this.#upsertPod(pod),
+    pod => this.#removePod(pod),
     () => this.#pods,
-    p => p.uid,
+    pod => pod.uid,
   );
-  readonly nodes: ObjectSink<NodeRecord> = sinkOf(
-    this.#upsertNode.bind(this),
-    this.#removeNode.bind(this),
+  readonly nodes: ObjectSink<NodeRecord> = this.#sink(
+    node => this.#upsertNode(node),
+    node => this.#removeNode(node),
     () => this.#nodes,
-    n => n.name,
+    node => node.name,
   );
-  readonly namespaces: ObjectSink<NamespaceRecord> = sinkOf(
-    this.#upsertNamespace.bind(this),
-    n => this.#namespaces.delete(n.name),
+  readonly namespaces: ObjectSink<NamespaceRecord> = this.#sink(
+    namespace => this.#upsertNamespace(namespace),
+    namespace => this.#removeNamespace(namespace),
     () => this.#namespaces,
-    n => n.name,
+    namespace => namespace.name,
   );
-  readonly leaderWorkerSets: ObjectSink<LeaderWorkerSet> = sinkOf(
-    this.#upsertOwner.bind(this),
-    this.#removeOwner.bind(this),
+  readonly leaderWorkerSets: ObjectSink<LeaderWorkerSet> = this.#sink(
+    owner => this.#upsertOwner(owner),
+    owner => this.#removeOwner(owner),
     () => this.#owners,
     ownerKey,
   );
-  readonly statefulSets: ObjectSink<StatefulSetRecord> = sinkOf(
-    this.#upsertSet.bind(this),
-    this.#removeSet.bind(this),
+  readonly statefulSets: ObjectSink<StatefulSetRecord> = this.#sink(
+    set => this.#upsertSet(set),
+    set => this.#removeSet(set),
     () => this.#sets,
-    s => s.uid,
+    set => set.uid,
   );
 
   readonly #listeners: ((change: CacheChange) => void)[] = [];
@@ -71,19 +75,18 @@ export class ClusterCache {
   readonly #owners = new Map<string, LeaderWorkerSet>();
   readonly #sets = new Map<string, StatefulSetRecord>();
 
-  readonly #podsByNode = new Map<string, Set<PodInfo>>();
   readonly #podsByGroup = new Map<string, Set<PodInfo>>();
   readonly #repelling = new Set<PodInfo>();
-  /** Node name -> hold key -> what is held. A hold key is `group key#rank` or a pod's UID. */
-  readonly #holdsByNode = new Map<string, Map<string, NodeUse>>();
-  /** Hold keys of a group or single with their node, to take them back. */
-  readonly #holdsByOwner = new Map<string, Map<string, string>>();
-  readonly #views = new Map<string, GroupView | undefined>();
+  /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
+  readonly #ledger = new NodeLedger();
+  readonly #views = new Map<string, GroupView>();
   readonly #assumedPlans = new Map<string, PlanAnnotation>();
   readonly #assumedPins = new Map<string, string>();
   readonly #largestWorker = new Map<string, Resources>();
 
-  readonly #nodeInfos = new Map<string, NodeInfo>();
+  readonly #touchedGroups = new Set<string>();
+  readonly #touchedSingles = new Set<string>();
+  #nodesChanged = false;
   #tree: TopologyTree | undefined;
   #snapshot: ClusterSnapshot | undefined;
 
@@ -102,15 +105,13 @@ export class ClusterCache {
   }
 
   group(key: string): GroupView | undefined {
-    if (!this.#views.has(key)) {
-      this.#views.set(
-        key,
-        buildGroupView(this.#podsByGroup.get(key) ?? [], this.#sets, leader =>
-          this.#assumedPlans.get(leader.uid),
-        ),
-      );
-    }
-    return this.#views.get(key);
+    const pods = this.#podsByGroup.get(key);
+    if (pods === undefined) return undefined;
+    const known = this.#views.get(key);
+    if (known !== undefined) return known;
+    const view = buildGroupView(pods, this.#sets, leader => this.#assumedPlans.get(leader.uid));
+    if (view !== undefined) this.#views.set(key, view);
+    return view;
   }
 
   groupKeys(): Iterable<string> {
@@ -131,17 +132,7 @@ export class ClusterCache {
 
   nodeInfo(name: string): NodeInfo | undefined {
     const record = this.#nodes.get(name);
-    if (record === undefined) return undefined;
-    let info = this.#nodeInfos.get(name);
-    if (info === undefined) {
-      info = buildNodeInfo(
-        record,
-        this.#podsByNode.get(name) ?? [],
-        this.#holdsByNode.get(name)?.values() ?? [],
-      );
-      this.#nodeInfos.set(name, info);
-    }
-    return info;
+    return record === undefined ? undefined : this.#ledger.infoOf(record);
   }
 
   /**
@@ -151,8 +142,8 @@ export class ClusterCache {
   fitsSeat(key: string, rank: number, node: string, requests: Resources): boolean {
     const info = this.nodeInfo(node);
     if (info === undefined || info.record.cordoned || !info.record.ready) return false;
-    const held = this.#holdsByNode.get(node)?.get(`${key}#${rank}`)?.requests;
-    return fits(held === undefined ? info.free : addResources(info.free, held), requests);
+    const held = this.#ledger.held(node, seatKey(key, rank));
+    return fits(addResources(info.free, held), requests);
   }
 
   namespace(name: string): NamespaceRecord | undefined {
@@ -182,33 +173,68 @@ export class ClusterCache {
     };
   }
 
-  /** Takes a plan as given before the watch shows it, so that the next group is not planned onto the same places. */
+  /**
+   * Takes a plan as given before the watch shows it, so that the next group is not planned onto the same places. Nothing
+   * happens when the leader has gone meanwhile.
+   */
   assumePlan(leader: PodInfo, plan: PlanAnnotation): void {
+    if (!this.#pods.has(leader.uid)) return;
     this.#assumedPlans.set(leader.uid, plan);
-    this.#groupChanged(leader);
+    this.#lookAtGroupOf(leader.uid);
+    this.#settle();
   }
 
   /** Takes an assumption back after the write failed. */
   forgetPlan(leader: PodInfo): void {
-    if (this.#assumedPlans.delete(leader.uid)) this.#groupChanged(leader);
+    if (this.#assumedPlans.delete(leader.uid)) this.#lookAtGroupOf(leader.uid);
+    this.#settle();
   }
 
+  /** The same for a single pod. */
   assumePin(pod: PodInfo, node: string): void {
+    const current = this.#pods.get(pod.uid);
+    if (current === undefined) return;
     this.#assumedPins.set(pod.uid, node);
-    this.#holdSingle(pod);
+    this.#holdPinned(current);
+    this.#settle();
   }
 
   forgetPin(pod: PodInfo): void {
-    if (this.#assumedPins.delete(pod.uid)) this.#holdSingle(this.#pods.get(pod.uid) ?? pod);
-    this.#tell({ kind: 'single', uid: pod.uid });
+    const current = this.#pods.get(pod.uid);
+    if (this.#assumedPins.delete(pod.uid) && current !== undefined) this.#holdPinned(current);
+    this.#touchedSingles.add(pod.uid);
+    this.#settle();
   }
 
-  #upsertPod(pod: PodInfo): void {
+  /** Reducers say whether anything has changed. */
+  #sink<T>(
+    upsert: (object: T) => boolean,
+    remove: (object: T) => boolean,
+    known: () => ReadonlyMap<string, T>,
+    keyOf: (object: T) => string,
+  ): ObjectSink<T> {
+    return {
+      upsert: object => {
+        if (upsert(object)) this.#settle();
+      },
+      remove: object => {
+        if (remove(object)) this.#settle();
+      },
+      replace: objects => {
+        const listed = new Set(objects.map(keyOf));
+        for (const [key, object] of [...known()]) if (!listed.has(key)) remove(object);
+        for (const object of objects) upsert(object);
+        this.#settle();
+      },
+    };
+  }
+
+  #upsertPod(pod: PodInfo): boolean {
     const before = this.#pods.get(pod.uid);
     this.#pods.set(pod.uid, pod);
     this.#countOnNode(before, pod);
-    if (pod.affinity !== undefined && pod.affinity.antiAffinity.length > 0) this.#repelling.add(pod);
     if (before !== undefined) this.#repelling.delete(before);
+    if (pod.affinity !== undefined && pod.affinity.antiAffinity.length > 0) this.#repelling.add(pod);
     const plan = believedPlan(pod);
     const assumed = this.#assumedPlans.get(pod.uid);
     if (plan !== undefined && assumed !== undefined && plan.generation >= assumed.generation)
@@ -216,42 +242,32 @@ export class ClusterCache {
     if (pod.pinnedTo !== undefined || pod.nodeName !== undefined) this.#assumedPins.delete(pod.uid);
     this.#rememberWorker(pod);
     this.#regroup(before, pod);
-    this.#holdSingle(pod);
-    this.#snapshot = undefined;
+    return true;
   }
 
-  #removePod(pod: PodInfo): void {
+  #removePod(pod: PodInfo): boolean {
     const before = this.#pods.get(pod.uid);
-    if (before === undefined) return;
+    if (before === undefined) return false;
     this.#pods.delete(pod.uid);
     this.#countOnNode(before, undefined);
     this.#repelling.delete(before);
     this.#assumedPlans.delete(pod.uid);
     this.#assumedPins.delete(pod.uid);
-    this.#replaceHolds(pod.uid, []);
+    this.#ledger.setHolds(pod.uid, []);
     this.#regroup(before, undefined);
-    this.#snapshot = undefined;
+    return true;
   }
 
   #countOnNode(before: PodInfo | undefined, after: PodInfo | undefined): void {
-    const from = before === undefined || before.terminal ? undefined : before.nodeName;
-    const to = after === undefined || after.terminal ? undefined : after.nodeName;
-    if (before !== undefined && from !== undefined) {
-      this.#podsByNode.get(from)?.delete(before);
-      this.#nodeInfos.delete(from);
-    }
-    if (after !== undefined && to !== undefined) {
-      const pods = this.#podsByNode.get(to) ?? new Set();
-      this.#podsByNode.set(to, pods.add(after));
-      this.#nodeInfos.delete(to);
-    }
-    if (from !== undefined && to === undefined) this.#tell({ kind: 'room' });
+    if (before?.nodeName !== undefined) this.#ledger.vacate(before.nodeName, before);
+    if (after?.nodeName !== undefined && !after.terminal) this.#ledger.occupy(after.nodeName, after);
   }
 
+  /** Labelled groups have no template whose pods would be alike. */
   #rememberWorker(pod: PodInfo): void {
     const membership = pod.membership;
-    if (membership === undefined || isMembershipError(membership) || membership.rank === 0 || pod.terminal)
-      return;
+    if (membership === undefined || isMembershipError(membership) || pod.terminal) return;
+    if (membership.kind !== 'lws' || membership.rank === 0) return;
     const key = `${membership.namespace}/${membership.owner}/${membership.revision}`;
     const known = this.#largestWorker.get(key);
     this.#largestWorker.set(key, known === undefined ? pod.requests : maxResources(known, pod.requests));
@@ -271,159 +287,147 @@ export class ClusterCache {
       this.#podsByGroup.set(to, pods.add(after));
     }
     for (const key of new Set([from, to])) if (key !== undefined) this.#lookAgain(key);
-    if (to === undefined && after !== undefined && after.gates.length > 0)
-      this.#tell({ kind: 'single', uid: after.uid });
+    if (to === undefined && after !== undefined) this.#holdPinned(after);
+    for (const pod of [before, after])
+      if (pod !== undefined && groupKey(pod) === undefined && isOnItsWay(pod))
+        this.#touchedSingles.add(pod.uid);
   }
 
-  #groupChanged(pod: PodInfo): void {
-    const key = groupKey(pod);
+  /** The group that the pod belongs to by now: its labels may have changed. */
+  #lookAtGroupOf(uid: string): void {
+    const key = groupKey(this.#pods.get(uid));
     if (key !== undefined) this.#lookAgain(key);
-    this.#snapshot = undefined;
   }
 
   /** Sorts a group anew and holds the seats that its plan gives to ranks without a bound pod. */
   #lookAgain(key: string): void {
     this.#views.delete(key);
+    this.#touchedGroups.add(key);
     const view = this.group(key);
-    const plan = view?.plan;
-    const seats: { key: string; node: string; use: NodeUse }[] = [];
-    if (view !== undefined && plan !== undefined) {
-      plan.nodes.forEach((node, rank) => {
-        const member = view.members.get(rank);
-        const bound = member?.nodeName !== undefined || view.leaving.get(rank)?.nodeName !== undefined;
-        if (node === '' || bound) return;
-        const requests = member?.requests ?? plan.requests[rank];
-        if (requests === undefined) return;
-        const use = {
-          requests,
-          hostPorts: member?.hostPorts ?? [],
-          takesAccelerator: takesAccelerator(requests),
-        };
-        seats.push({ key: `${key}#${rank}`, node, use });
-      });
-    }
-    this.#replaceHolds(key, seats);
-    this.#tell({ kind: 'group', key });
+    this.#ledger.setHolds(key, view === undefined ? [] : seatsToHold(view));
+    for (const pod of this.#podsByGroup.get(key) ?? []) this.#holdPinned(pod, view);
   }
 
   /** Holds the node of a pinned pod that is not bound yet and whose seat no plan holds already. */
-  #holdSingle(pod: PodInfo): void {
+  #holdPinned(pod: PodInfo, view?: GroupView): void {
     const node = this.#assumedPins.get(pod.uid) ?? pod.pinnedTo;
-    const rank = rankOf(pod);
-    const key = groupKey(pod);
-    const view = key === undefined ? undefined : this.group(key);
-    const seated =
-      view !== undefined &&
-      rank !== undefined &&
-      view.members.get(rank) === pod &&
-      seatOf(view, rank) === node;
     const holdsPlace =
-      node !== undefined && pod.nodeName === undefined && !pod.terminating && !pod.terminal && !seated;
-    this.#replaceHolds(pod.uid, holdsPlace ? [{ key: pod.uid, node, use: pod }] : []);
+      node !== undefined &&
+      pod.nodeName === undefined &&
+      !pod.terminating &&
+      !pod.terminal &&
+      !(view !== undefined && seatOfPod(view, pod) === node);
+    this.#ledger.setHolds(pod.uid, holdsPlace ? [{ key: pod.uid, node, use: pod }] : []);
   }
 
-  #replaceHolds(owner: string, holds: readonly { key: string; node: string; use: NodeUse }[]): void {
-    const before = this.#holdsByOwner.get(owner);
-    if (before === undefined && holds.length === 0) return;
-    for (const [key, node] of before ?? []) {
-      this.#holdsByNode.get(node)?.delete(key);
-      this.#nodeInfos.delete(node);
-    }
-    const after = new Map<string, string>();
-    for (const { key, node, use } of holds) {
-      const held = this.#holdsByNode.get(node) ?? new Map<string, NodeUse>();
-      this.#holdsByNode.set(node, held.set(key, use));
-      this.#nodeInfos.delete(node);
-      after.set(key, node);
-    }
-    if (after.size > 0) this.#holdsByOwner.set(owner, after);
-    else this.#holdsByOwner.delete(owner);
-    this.#snapshot = undefined;
-    if ((before?.size ?? 0) > after.size) this.#tell({ kind: 'room' });
-  }
-
-  #upsertNode(node: NodeRecord): void {
+  #upsertNode(node: NodeRecord): boolean {
     const before = this.#nodes.get(node.name);
     // Heartbeats change a Node every few seconds without changing anything that placement looks at.
-    if (before !== undefined && sameNode(before, node)) return;
+    if (before !== undefined && sameNode(before, node)) return false;
     this.#nodes.set(node.name, node);
-    this.#nodeInfos.delete(node.name);
-    this.#snapshot = undefined;
-    if (
-      before === undefined ||
-      this.levels.some(l => before.labels[l.nodeLabel] !== node.labels[l.nodeLabel])
-    )
-      this.#tree = undefined;
-    this.#tellNodeGroups(node.name);
-    this.#tell({ kind: 'room' });
+    const moved = this.levels.some(({ nodeLabel }) => before?.labels[nodeLabel] !== node.labels[nodeLabel]);
+    if (before === undefined || moved) this.#tree = undefined;
+    this.#nodesChanged = true;
+    this.#touchHolders(node.name);
+    return true;
   }
 
-  #removeNode(node: NodeRecord): void {
-    if (!this.#nodes.delete(node.name)) return;
-    this.#nodeInfos.delete(node.name);
+  #removeNode(node: NodeRecord): boolean {
+    if (!this.#nodes.delete(node.name)) return false;
+    this.#ledger.forgetNode(node.name);
     this.#tree = undefined;
-    this.#snapshot = undefined;
-    this.#tellNodeGroups(node.name);
+    this.#touchHolders(node.name);
+    return true;
   }
 
   /** Groups that wait to be bound to a node must hear when something happens to it. */
-  #tellNodeGroups(node: string): void {
-    for (const hold of this.#holdsByNode.get(node)?.keys() ?? []) {
+  #touchHolders(node: string): void {
+    for (const hold of this.#ledger.holdKeys(node)) {
       const at = hold.lastIndexOf('#');
-      if (at > 0) this.#tell({ kind: 'group', key: hold.slice(0, at) });
-      else this.#tell({ kind: 'single', uid: hold });
+      if (at > 0) this.#touchedGroups.add(hold.slice(0, at));
+      else this.#touchedSingles.add(hold);
     }
   }
 
-  #upsertNamespace(namespace: NamespaceRecord): void {
+  #upsertNamespace(namespace: NamespaceRecord): boolean {
     const before = this.#namespaces.get(namespace.name);
     this.#namespaces.set(namespace.name, namespace);
-    this.#snapshot = undefined;
-    if (before?.mode === namespace.mode && before.pinsSingles === namespace.pinsSingles) return;
-    for (const key of this.#podsByGroup.keys()) {
-      if (key.startsWith(`${namespace.name}/`)) this.#tell({ kind: 'group', key });
+    if (before?.mode !== namespace.mode || before.pinsSingles !== namespace.pinsSingles)
+      this.#touchNamespace(namespace.name);
+    return true;
+  }
+
+  #removeNamespace(namespace: NamespaceRecord): boolean {
+    if (!this.#namespaces.delete(namespace.name)) return false;
+    this.#touchNamespace(namespace.name);
+    return true;
+  }
+
+  #touchNamespace(name: string): void {
+    for (const key of this.#podsByGroup.keys()) if (key.startsWith(`${name}/`)) this.#touchedGroups.add(key);
+    for (const pod of this.#pods.values()) {
+      if (pod.namespace === name && groupKey(pod) === undefined && isOnItsWay(pod))
+        this.#touchedSingles.add(pod.uid);
     }
   }
 
-  #upsertOwner(owner: LeaderWorkerSet): void {
+  #upsertOwner(owner: LeaderWorkerSet): boolean {
+    const before = this.#owners.get(ownerKey(owner));
+    // LWS writes its status with every pod that becomes ready; none of it is kept.
+    if (before !== undefined && JSON.stringify(before) === JSON.stringify(owner)) return false;
     this.#owners.set(ownerKey(owner), owner);
-    this.#tellOwned(owner);
+    this.#touchOwned(owner);
+    return true;
   }
 
-  #removeOwner(owner: LeaderWorkerSet): void {
-    this.#owners.delete(ownerKey(owner));
+  #removeOwner(owner: LeaderWorkerSet): boolean {
+    if (!this.#owners.delete(ownerKey(owner))) return false;
     const prefix = `${ownerKey(owner)}/`;
     for (const key of this.#largestWorker.keys()) if (key.startsWith(prefix)) this.#largestWorker.delete(key);
-    this.#tellOwned(owner);
+    this.#touchOwned(owner);
+    return true;
   }
 
-  #tellOwned(owner: LeaderWorkerSet): void {
+  #touchOwned(owner: LeaderWorkerSet): void {
     const { namespace = '', name = '' } = owner.metadata;
     for (const [key, pods] of this.#podsByGroup) {
       const [pod] = pods;
       const membership = pod?.membership;
       if (membership === undefined || isMembershipError(membership)) continue;
-      if (membership.namespace === namespace && membership.owner === name) this.#tell({ kind: 'group', key });
+      if (membership.namespace === namespace && membership.owner === name) this.#touchedGroups.add(key);
     }
   }
 
-  #upsertSet(set: StatefulSetRecord): void {
+  #upsertSet(set: StatefulSetRecord): boolean {
     const before = this.#sets.get(set.uid);
     this.#sets.set(set.uid, set);
+    if (before?.controllerUid === set.controllerUid) return false;
     // A worker StatefulSet bears its leader's name, which is also the name of the group.
-    if (before?.controllerUid !== set.controllerUid) this.#lookAgainIfKnown(`${set.namespace}/${set.name}`);
+    this.#lookAgainIfKnown(`${set.namespace}/${set.name}`);
+    return true;
   }
 
-  #removeSet(set: StatefulSetRecord): void {
-    if (this.#sets.delete(set.uid)) this.#lookAgainIfKnown(`${set.namespace}/${set.name}`);
+  #removeSet(set: StatefulSetRecord): boolean {
+    if (!this.#sets.delete(set.uid)) return false;
+    this.#lookAgainIfKnown(`${set.namespace}/${set.name}`);
+    return true;
   }
 
   #lookAgainIfKnown(key: string): void {
     if (this.#podsByGroup.has(key)) this.#lookAgain(key);
   }
 
-  #tell(change: CacheChange): void {
-    for (const listener of this.#listeners) listener(change);
+  /** Ends a change: what was worked out before it is void, and listeners hear of it. */
+  #settle(): void {
+    this.#snapshot = undefined;
+    const changes: CacheChange[] = [];
+    for (const key of this.#touchedGroups) changes.push({ kind: 'group', key });
+    for (const uid of this.#touchedSingles) changes.push({ kind: 'single', uid });
+    if (this.#ledger.takeGrowth() || this.#nodesChanged) changes.push({ kind: 'room' });
+    this.#touchedGroups.clear();
+    this.#touchedSingles.clear();
+    this.#nodesChanged = false;
+    for (const change of changes) for (const listener of this.#listeners) listener(change);
   }
 
   #buildSnapshot(): ClusterSnapshot {
@@ -456,13 +460,43 @@ export class ClusterCache {
 
   #plannedNode(pod: PodInfo): string | undefined {
     if (pod.terminating) return undefined;
-    const rank = rankOf(pod);
     const key = groupKey(pod);
     const view = key === undefined ? undefined : this.group(key);
-    if (view !== undefined && rank !== undefined && view.members.get(rank) === pod)
-      return seatOf(view, rank) ?? pod.pinnedTo;
-    return this.#assumedPins.get(pod.uid) ?? pod.pinnedTo;
+    const seat = view === undefined ? undefined : seatOfPod(view, pod);
+    return seat ?? this.#assumedPins.get(pod.uid) ?? pod.pinnedTo;
   }
+}
+
+function seatKey(groupKey: string, rank: number): string {
+  return `${groupKey}#${rank}`;
+}
+
+/** The seat that the plan in force gives to this very pod. */
+function seatOfPod(view: GroupView, pod: PodInfo): string | undefined {
+  const rank = rankOf(pod);
+  return rank !== undefined && view.members.get(rank) === pod ? seatOf(view, rank) : undefined;
+}
+
+/**
+ * Seats of ranks whose pod is not bound yet or not there yet. A pod that is leaving its seat still counts by itself;
+ * one that leaves another node does not keep its successor's.
+ */
+function seatsToHold(view: GroupView): readonly Hold[] {
+  const { plan, members, leaving } = view;
+  return (plan?.nodes ?? []).flatMap((node, rank) => {
+    const member = members.get(rank);
+    const requests = member?.requests ?? plan?.requests[rank];
+    if (node === '' || requests === undefined) return [];
+    if (member?.nodeName !== undefined || leaving.get(rank)?.nodeName === node) return [];
+    const hostPorts = member?.hostPorts ?? [];
+    const use = { requests, hostPorts, takesAccelerator: takesAccelerator(requests) };
+    return [{ key: seatKey(view.key, rank), node, use }];
+  });
+}
+
+/** A pod that is not bound yet and that Berth holds back, or that can go to one node only. */
+function isOnItsWay(pod: PodInfo): boolean {
+  return pod.gates.length > 0 || (pod.pinnedTo !== undefined && pod.nodeName === undefined);
 }
 
 function groupKey(pod: PodInfo | undefined): string | undefined {
@@ -492,21 +526,4 @@ function sameEntries<V>(a: Iterable<readonly [string, V]>, b: ReadonlyMap<string
     count++;
   }
   return count === b.size;
-}
-
-function sinkOf<T>(
-  upsert: (object: T) => void,
-  remove: (object: T) => void,
-  known: () => ReadonlyMap<string, T>,
-  keyOf: (object: T) => string,
-): ObjectSink<T> {
-  return {
-    upsert,
-    remove,
-    replace(objects) {
-      const listed = new Set(objects.map(keyOf));
-      for (const [key, object] of [...known()]) if (!listed.has(key)) remove(object);
-      for (const object of objects) upsert(object);
-    },
-  };
 }

@@ -1,3 +1,4 @@
+import { compareText } from '../cluster/topology.ts';
 import { groupKeyOf, isMembershipError, type Membership } from '../group/membership.ts';
 import type { StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
@@ -29,7 +30,8 @@ export function buildGroupView(
   statefulSets: ReadonlyMap<string, StatefulSetRecord>,
   assumedPlan: (leader: PodInfo) => PlanAnnotation | undefined,
 ): GroupView | undefined {
-  const present = [...pods].filter(pod => !pod.terminal);
+  // By rank, so that the view does not depend on the order in which pods were seen.
+  const present = [...pods].filter(pod => !pod.terminal).sort(byRankAndUid);
   const leader = newest(present.filter(pod => rankOf(pod) === 0 && !pod.terminating));
   const some = leader ?? present[0];
   const membership = some?.membership;
@@ -73,8 +75,19 @@ function isOfIncarnation(
   if (pod === leader) return true;
   const membership = pod.membership;
   if (membership === undefined || isMembershipError(membership) || membership.rank === 0) return false;
+  // A labelled group may have the name of an LWS leader.
+  if (membership.kind !== kindOf(leader)) return false;
   if (membership.kind === 'labelled') return true;
   return statefulSets.get(pod.controllerUid)?.controllerUid === leader.uid;
+}
+
+function byRankAndUid(a: PodInfo, b: PodInfo): number {
+  return (rankOf(a) ?? -1) - (rankOf(b) ?? -1) || compareText(a.uid, b.uid);
+}
+
+function kindOf(pod: PodInfo): Membership['kind'] | undefined {
+  const membership = pod.membership;
+  return membership === undefined || isMembershipError(membership) ? undefined : membership.kind;
 }
 
 function planOf(leader: PodInfo, assumed: PlanAnnotation | undefined): PlanAnnotation | undefined {

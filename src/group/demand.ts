@@ -1,12 +1,15 @@
-import type { PodSpec, PodTemplateSpec } from '../api/kubernetes.ts';
+import type { PodSpec, PodTemplateSpec, Toleration } from '../api/kubernetes.ts';
 import { k8s, lws } from '../api/names.ts';
 import type { HostPort } from '../cluster/host-ports.ts';
 import { hostPortsOf } from '../cluster/host-ports.ts';
+import { labelValue } from '../cluster/labels.ts';
 import { withPodSlot } from '../cluster/node-info.ts';
 import { compileTemplateAffinity, type PodAffinity } from '../cluster/pod-affinity.ts';
 import { templateRequests } from '../cluster/pod-requests.ts';
 import { keyOf, maxResources, type Resources } from '../cluster/resources.ts';
-import type { PodInfo } from './pod-info.ts';
+import { isGated, type PodInfo } from './pod-info.ts';
+
+const required = 'requiredDuringSchedulingIgnoredDuringExecution';
 
 /** What one member asks of a node. Two demands with the same key are interchangeable. */
 export interface MemberDemand {
@@ -35,11 +38,23 @@ export function demandOfPod(pod: PodInfo): MemberDemand {
 }
 
 /**
+ * The demand of a missing member of a group without templates: like that of a member that exists, less the pin that
+ * Berth has put on that one.
+ */
+export function demandAlike(pod: PodInfo): MemberDemand {
+  const demand = demandOfPod(pod);
+  if (isGated(pod)) return demand;
+  const { key: _key, ...rest } = demand;
+  return withKey({ ...rest, spec: unpinned(demand.spec) });
+}
+
+/**
  * The demand of a member that does not exist yet.
  *
  * A template tells less than the pod made from it: sidecar injectors and LimitRanges enlarge pods at admission. So the
  * largest pod seen for the same template counts, and where none was seen yet, what admission added to the leader is
- * taken to be added to the workers too.
+ * taken to be added to the workers too. So are tolerations and node selectors, which come from RuntimeClasses and from
+ * the ExtendedResourceToleration and PodNodeSelector plugins.
  */
 export function demandOfTemplate(options: {
   readonly namespace: string;
@@ -48,10 +63,13 @@ export function demandOfTemplate(options: {
   readonly labels: Readonly<Record<string, string>>;
   readonly seen: Resources | undefined;
   readonly addedAtAdmission: Resources | undefined;
+  readonly selectionAdded?: SelectionAdded | undefined;
 }): MemberDemand {
-  const { namespace, template } = options;
+  const { namespace, template, selectionAdded } = options;
   const labels = { ...template.metadata?.labels, ...options.labels };
-  const spec = template.spec;
+  const nodeSelector = { ...template.spec.nodeSelector, ...selectionAdded?.nodeSelector };
+  const tolerations = [...(template.spec.tolerations ?? []), ...(selectionAdded?.tolerations ?? [])];
+  const spec = { ...template.spec, nodeSelector, tolerations: withDefaultTolerations(tolerations) };
   let requests = withPodSlot(templateRequests(spec));
   if (options.seen !== undefined) requests = maxResources(requests, options.seen);
   else if (options.addedAtAdmission !== undefined) requests = addWhatGrew(requests, options.addedAtAdmission);
@@ -76,10 +94,77 @@ export function addedAtAdmission(live: Resources, template: PodSpec): Resources 
   return added;
 }
 
+/** What admission has put into a pod that decides which nodes take it. */
+export interface SelectionAdded {
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  readonly tolerations: readonly Toleration[];
+}
+
+/** What a live pod tolerates and selects beyond its template. */
+export function selectionAddedAtAdmission(live: PodSpec, template: PodSpec): SelectionAdded {
+  const known = new Set((template.tolerations ?? []).map(tolerationKey));
+  const selected = Object.entries(live.nodeSelector ?? {});
+  return {
+    nodeSelector: Object.fromEntries(
+      selected.filter(([key]) => labelValue(template.nodeSelector ?? {}, key) === undefined),
+    ),
+    tolerations: (live.tolerations ?? []).filter(toleration => !known.has(tolerationKey(toleration))),
+  };
+}
+
+/** All that inter-pod terms can see or say of a member: two with the same key are alike to them. */
+export function interPodKeyOf(demand: MemberDemand): string {
+  return JSON.stringify([demand.key, demand.namespace, steadyLabels(demand.labels)]);
+}
+
 function addWhatGrew(requests: Resources, added: Resources): Resources {
   const sum = new Map(requests);
   for (const [name, amount] of added) sum.set(name, (sum.get(name) ?? 0) + amount);
   return sum;
+}
+
+const afflictions = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'] as const;
+
+/**
+ * The API server's DefaultTolerationSeconds plugin gives these to every pod (plugin/pkg/admission/
+ * defaulttolerationseconds), so that a member that exists and one that does not yet ask for the same.
+ */
+function withDefaultTolerations(tolerations: readonly Toleration[]): readonly Toleration[] {
+  const missing = afflictions.filter(
+    affliction =>
+      !tolerations.some(
+        ({ key = '', effect = '' }) =>
+          (key === affliction || key === '') && (effect === 'NoExecute' || effect === ''),
+      ),
+  );
+  return [
+    ...tolerations,
+    ...missing.map(key => ({ key, operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 })),
+  ];
+}
+
+/** How long a taint is tolerated does not matter for where a pod may go. */
+function tolerationKey({ key = '', operator = '', value = '', effect = '' }: Toleration): string {
+  return JSON.stringify([key, operator === '' ? 'Equal' : operator, value, effect]);
+}
+
+/** Takes away what pinned the pod: the `metadata.name` requirements, and a term that was made of nothing else. */
+function unpinned(spec: PodSpec): PodSpec {
+  const { affinity, ...rest } = spec;
+  const terms = affinity?.nodeAffinity?.[required]?.nodeSelectorTerms;
+  if (terms === undefined) return spec;
+  const kept = terms.flatMap(({ matchFields = [], matchExpressions = [] }) => {
+    const fields = matchFields.filter(({ key, operator }) => key !== 'metadata.name' || operator !== 'In');
+    return fields.length + matchExpressions.length === 0 ? [] : [{ matchFields: fields, matchExpressions }];
+  });
+  const { nodeAffinity: _pinned, ...others } = affinity ?? {};
+  return {
+    ...rest,
+    affinity: {
+      ...others,
+      ...(kept.length > 0 && { nodeAffinity: { [required]: { nodeSelectorTerms: kept } } }),
+    },
+  };
 }
 
 /** Labels that differ from pod to pod of one StatefulSet; no sane inter-pod term selects by them. */
@@ -93,21 +178,21 @@ const ordinalLabels: readonly string[] = [
 function withKey(demand: Omit<MemberDemand, 'key'>): MemberDemand {
   const { requests, spec, hostPorts, affinity } = demand;
   const { nodeSelector, affinity: specAffinity, tolerations } = spec;
-  const labels =
-    affinity === undefined
-      ? ''
-      : sortedEntries(demand.labels).filter(([name]) => !ordinalLabels.includes(name));
   const key = JSON.stringify([
     keyOf(requests),
     sortedEntries(nodeSelector),
-    specAffinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution ?? null,
-    specAffinity?.podAffinity?.requiredDuringSchedulingIgnoredDuringExecution ?? null,
-    specAffinity?.podAntiAffinity?.requiredDuringSchedulingIgnoredDuringExecution ?? null,
-    tolerations ?? null,
+    specAffinity?.nodeAffinity?.[required] ?? null,
+    specAffinity?.podAffinity?.[required] ?? null,
+    specAffinity?.podAntiAffinity?.[required] ?? null,
+    [...new Set((tolerations ?? []).map(tolerationKey))].sort(),
     hostPorts,
-    labels,
+    affinity === undefined ? '' : steadyLabels(demand.labels),
   ]);
   return { key, ...demand };
+}
+
+function steadyLabels(labels: Readonly<Record<string, string>>): readonly (readonly [string, string])[] {
+  return sortedEntries(labels).filter(([name]) => !ordinalLabels.includes(name));
 }
 
 function sortedEntries(

@@ -3,7 +3,14 @@ import { berth, lws } from '../api/names.ts';
 import { QuantityError } from '../cluster/quantity.ts';
 import type { Resources } from '../cluster/resources.ts';
 import type { TopologyLevel } from '../cluster/topology.ts';
-import { addedAtAdmission, demandOfPod, demandOfTemplate, type MemberDemand } from './demand.ts';
+import {
+  addedAtAdmission,
+  demandAlike,
+  demandOfPod,
+  demandOfTemplate,
+  type MemberDemand,
+  selectionAddedAtAdmission,
+} from './demand.ts';
 import { groupKeyOf, type Membership } from './membership.ts';
 import type { PodInfo } from './pod-info.ts';
 import { readTopologyRequest, type TopologyRequest, type TopologyRequestError } from './topology-request.ts';
@@ -48,8 +55,9 @@ export function isObstacle(value: GroupInfo | GroupObstacle): value is GroupObst
 /** Describes a whole group from its leader, the members that exist and, for LWS, the owner's templates. */
 export function buildGroupInfo(source: GroupSource): GroupInfo | GroupObstacle {
   const { membership, leader, owner, levels } = source;
-  const ownerAnnotations = owner?.metadata.annotations;
-  const topology = readTopologyRequest([leader.annotations, ownerAnnotations], levels);
+  const workerAnnotations = owner?.spec.leaderWorkerTemplate.workerTemplate.metadata?.annotations;
+  const sources = [leader.annotations, workerAnnotations, owner?.metadata.annotations];
+  const topology = readTopologyRequest(sources, levels);
   if ('code' in topology) return topologyObstacle(topology);
   const demands = membership.kind === 'lws' ? readableDemands(source) : labelledDemands(source);
   if ('code' in demands) return demands;
@@ -105,7 +113,12 @@ function lwsDemands(source: GroupSource): Demands | GroupObstacle {
 function absentWorkerDemand(source: GroupSource, owner: LeaderWorkerSet): MemberDemand {
   const { membership, leader, seenWorker } = source;
   const { leaderTemplate, workerTemplate } = owner.spec.leaderWorkerTemplate;
+  const leaderSpec = (leaderTemplate ?? workerTemplate).spec;
   const groupKey = leader.labels[lws.groupKey];
+  const selection =
+    leader.scheduling === undefined ? undefined : selectionAddedAtAdmission(leader.scheduling, leaderSpec);
+  // A node selector may come from the leader's own RuntimeClass; only of the same template it is sure.
+  const ofSameTemplate = leaderTemplate === undefined;
   return demandOfTemplate({
     namespace: membership.namespace,
     template: workerTemplate,
@@ -114,7 +127,8 @@ function absentWorkerDemand(source: GroupSource, owner: LeaderWorkerSet): Member
       ...(groupKey !== undefined && { [lws.groupKey]: groupKey }),
     },
     seen: seenWorker,
-    addedAtAdmission: addedAtAdmission(leader.requests, (leaderTemplate ?? workerTemplate).spec),
+    addedAtAdmission: addedAtAdmission(leader.requests, leaderSpec),
+    selectionAdded: selection && (ofSameTemplate ? selection : { ...selection, nodeSelector: {} }),
   });
 }
 
@@ -137,9 +151,10 @@ function labelledDemands(source: GroupSource): Demands | GroupObstacle {
   }
   const last = [...members.keys()].sort((a, b) => b - a)[0] ?? 0;
   const alike = members.get(last) ?? source.leader;
-  const byRank = Array.from({ length: membership.size }, (_, rank) =>
-    demandOfPod(members.get(rank) ?? alike),
-  );
+  const byRank = Array.from({ length: membership.size }, (_, rank) => {
+    const member = members.get(rank);
+    return member === undefined ? demandAlike(alike) : demandOfPod(member);
+  });
   return { byRank };
 }
 

@@ -56,8 +56,7 @@ export function parsePlanAnnotation(text: string): PlanAnnotation | PlanAnnotati
     return invalid('is not JSON');
   }
   if (!isRecord(value)) return invalid('is not an object');
-  if (value['version'] !== version)
-    return invalid(`has version ${JSON.stringify(value['version'])}, not ${version}`);
+  if (value['version'] !== version) return invalid(`is not of version ${version}`);
   const { leaderUID, generation, nodes, requests, requestOf } = value;
   if (typeof leaderUID !== 'string' || leaderUID === '') return invalid('lacks leaderUID');
   if (!isWholeNumber(generation)) return invalid('lacks a generation');

@@ -64,7 +64,10 @@ export interface PodInfo {
   readonly annotations: Readonly<Record<string, string>>;
   /** A JSON Patch must make the map before it can add to it. */
   readonly hasAnnotations: boolean;
-  /** Kept only while the pod may still have to be planned: unbound and gated, or a leader. */
+  /**
+   * Kept while the pod may still have to be planned (unbound and gated), and where others are planned after it: of
+   * leaders, and of all members of a group without templates.
+   */
   readonly scheduling: PodSpec | undefined;
   readonly plan: PlanAnnotation | PlanAnnotationError | undefined;
 }
@@ -79,8 +82,11 @@ export function decodePod(pod: Pod, share: (resources: Resources) => Resources):
   const terminal = status?.phase === 'Succeeded' || status?.phase === 'Failed';
   const requests = terminal ? noRequests : share(withPodSlot(podRequests(pod)));
   const membership = membershipOf(metadata, namespace);
-  const leads = membership !== undefined && !isMembershipError(membership) && membership.rank === 0;
+  const member = membership === undefined || isMembershipError(membership) ? undefined : membership;
+  const leads = member?.rank === 0;
+  const labelled = member?.kind === 'labelled';
   const gates = (spec.schedulingGates ?? []).map(gate => gate.name);
+  const awaitsBerth = spec.nodeName === undefined && gates.includes(berth.placementGate);
   const pinned = spec.nodeName === undefined ? pinnedNodes(spec) : undefined;
   const scheduled = status?.conditions?.find(c => c.type === 'PodScheduled');
   const placed = status?.conditions?.find(c => c.type === berth.placedCondition);
@@ -117,10 +123,7 @@ export function decodePod(pod: Pod, share: (resources: Resources) => Resources):
     foreignOwner: foreignOwnerOf(pod),
     annotations: keptAnnotations(metadata.annotations),
     hasAnnotations: metadata.annotations !== undefined,
-    scheduling:
-      spec.nodeName === undefined && (leads || gates.includes(berth.placementGate))
-        ? trimSpec(spec)
-        : undefined,
+    scheduling: leads || labelled || awaitsBerth ? trimSpec(spec) : undefined,
     plan: planText === undefined ? undefined : parsePlanAnnotation(planText),
   };
 }
@@ -137,18 +140,22 @@ export function isGated(pod: PodInfo): boolean {
   return pod.gates.includes(berth.placementGate);
 }
 
-/** The plan a leader carries, when it can be believed: readable, and written for this very incarnation. */
+/** The plan a leader carries, when it can be believed: readable, and written for this very incarnation and size. */
 export function believedPlan(leader: PodInfo): PlanAnnotation | undefined {
-  const plan = leader.plan;
-  if (plan === undefined || 'code' in plan) return undefined;
-  return plan.leaderUid === leader.uid ? plan : undefined;
+  const { plan, membership } = leader;
+  if (plan === undefined || 'code' in plan || plan.leaderUid !== leader.uid) return undefined;
+  if (membership === undefined || isMembershipError(membership)) return undefined;
+  return plan.nodes.length === membership.size ? plan : undefined;
 }
 
-/** Names who else owns a pod's topology: another scheduler, or a queue system that places pods itself. */
+/** Names who else owns a pod's place: its node, another scheduler, or a queue system that places pods itself. */
 function foreignOwnerOf(pod: Pod): string | undefined {
   const { metadata, spec } = pod;
   if (spec.schedulerName !== undefined && spec.schedulerName !== k8s.defaultScheduler)
     return spec.schedulerName;
+  const owner = metadata.ownerReferences?.find(({ kind }) => kind === 'DaemonSet' || kind === 'Node');
+  if (owner !== undefined) return owner.kind;
+  if (metadata.annotations?.[k8s.mirrorPod] !== undefined) return k8s.mirrorPod;
   const gate = spec.schedulingGates?.find(g => foreignTopologyGates.includes(g.name));
   if (gate !== undefined) return gate.name;
   const label = foreignTopologyLabels.find(key => metadata.labels?.[key] !== undefined);

@@ -36,7 +36,8 @@ export function readTopologyRequest(
   const preferred = read(sources, [berth.preferredTopology, kueuePreferred], levels);
   if (preferred !== undefined && 'code' in preferred) return preferred;
 
-  const exclusiveLabel = annotationOf(sources, lws.exclusiveTopology);
+  // LWS takes an empty value for none.
+  const exclusiveLabel = annotationOf(sources, lws.exclusiveTopology) || undefined;
   const exclusive = exclusiveLabel === undefined ? undefined : findLevel(levels, exclusiveLabel);
   return {
     requiredLevel: finest(required?.level, exclusive),

@@ -16,6 +16,8 @@ export interface Capacity {
   readonly slots: Float64Array;
   /** 1 while no pod and no hold takes an accelerator anywhere in the domain. */
   readonly whole: Uint8Array;
+  /** 1 where a member stands that stays: to use such a domain does not spread the group. */
+  readonly kept: Uint8Array;
 }
 
 export interface HostRoom {
@@ -26,21 +28,42 @@ export interface HostRoom {
   readonly untouched: Uint8Array;
 }
 
-/** Rolls host room up the tree. O(domains). `wanted` is the number of workers asked for. */
-export function rollUp(tree: TopologyTree, room: HostRoom, wanted: number): Capacity {
+/**
+ * Rolls host room up the tree. O(nodes x levels).
+ * @param wanted the number of workers asked for
+ * @param keptNodes nodes of members that stay
+ */
+export function rollUp(
+  tree: TopologyTree,
+  room: HostRoom,
+  wanted: number,
+  keptNodes: readonly number[] = [],
+): Capacity {
   const count = tree.domains.length;
-  const capacity = {
-    workers: new Float64Array(count),
-    leaderLoss: new Float64Array(count).fill(Number.POSITIVE_INFINITY),
-    slots: new Float64Array(count),
-    whole: new Uint8Array(count).fill(1),
-  };
-  for (let i = count - 1; i >= 0; i--) {
-    const domain = tree.domains[i];
-    if (domain === undefined) continue;
-    if (domain.level === tree.levels.length) fillHost(capacity, domain, room, wanted);
-    const parent = domain.parent;
-    if (parent !== undefined) addToParent(capacity, i, parent.index);
+  const capacity = { ...noRoom(count), whole: new Uint8Array(count).fill(1), kept: new Uint8Array(count) };
+  hostsOf(tree).forEach((host, node) => {
+    addHost(capacity, host, room, wanted);
+    if (room.untouched[node] !== 1) markUp(capacity.whole, host, 0);
+  });
+  for (const node of keptNodes) {
+    const host = hostsOf(tree)[node];
+    if (host !== undefined) markUp(capacity.kept, host, 1);
+  }
+  return capacity;
+}
+
+/** The same with room on some nodes only; O(nodes of the part x levels), and what does not depend on it is shared. */
+export function rollUpPart(
+  all: Capacity,
+  tree: TopologyTree,
+  room: HostRoom,
+  wanted: number,
+  part: ReadonlySet<number>,
+): Capacity {
+  const capacity = { ...all, ...noRoom(tree.domains.length) };
+  for (const node of part) {
+    const host = hostsOf(tree)[node];
+    if (host !== undefined) addHost(capacity, host, room, wanted);
   }
   return capacity;
 }
@@ -66,26 +89,37 @@ export function roomFor(
 ): number {
   const room = capacity.workers[domain.index] ?? 0;
   const loss = capacity.leaderLoss[domain.index] ?? Number.POSITIVE_INFINITY;
-  if (!withLeader) return Math.min(room, workers);
-  if (loss === Number.POSITIVE_INFINITY) return Math.min(room, workers);
+  if (!withLeader || loss === Number.POSITIVE_INFINITY) return Math.min(room, workers);
   return 1 + Math.min(room - loss, workers);
 }
 
-function fillHost(capacity: Capacity, host: TopologyDomain, room: HostRoom, wanted: number): void {
-  const node = host.nodes[0] ?? 0;
-  const slots = room.workerSlots[node] ?? 0;
-  const beside = room.slotsBesideLeader[node] ?? -1;
-  const workers = Math.min(slots, wanted);
-  capacity.workers[host.index] = workers;
-  capacity.slots[host.index] = slots;
-  if (beside >= 0) capacity.leaderLoss[host.index] = workers - Math.min(beside, wanted);
-  capacity.whole[host.index] = room.untouched[node] ?? 0;
+function noRoom(count: number): Pick<Capacity, 'workers' | 'leaderLoss' | 'slots'> {
+  return {
+    workers: new Float64Array(count),
+    leaderLoss: new Float64Array(count).fill(Number.POSITIVE_INFINITY),
+    slots: new Float64Array(count),
+  };
 }
 
-function addToParent(capacity: Capacity, child: number, parent: number): void {
-  const { workers, leaderLoss, slots, whole } = capacity;
-  workers[parent] = (workers[parent] ?? 0) + (workers[child] ?? 0);
-  slots[parent] = (slots[parent] ?? 0) + (slots[child] ?? 0);
-  leaderLoss[parent] = Math.min(leaderLoss[parent] ?? 0, leaderLoss[child] ?? 0);
-  if (whole[child] === 0) whole[parent] = 0;
+/** Hosts by node index: the tree makes both in the same order. */
+function hostsOf(tree: TopologyTree): readonly TopologyDomain[] {
+  return tree.domainsByLevel[tree.levels.length] ?? [];
+}
+
+function addHost(capacity: Capacity, host: TopologyDomain, room: HostRoom, wanted: number): void {
+  const { workers, leaderLoss, slots } = capacity;
+  const node = host.nodes[0] ?? 0;
+  const free = room.workerSlots[node] ?? 0;
+  const beside = room.slotsBesideLeader[node] ?? -1;
+  const capped = Math.min(free, wanted);
+  const loss = beside < 0 ? Number.POSITIVE_INFINITY : capped - Math.min(beside, wanted);
+  for (let at: TopologyDomain | undefined = host; at !== undefined; at = at.parent) {
+    workers[at.index] = (workers[at.index] ?? 0) + capped;
+    slots[at.index] = (slots[at.index] ?? 0) + free;
+    leaderLoss[at.index] = Math.min(leaderLoss[at.index] ?? 0, loss);
+  }
+}
+
+function markUp(marks: Uint8Array, host: TopologyDomain, mark: number): void {
+  for (let at: TopologyDomain | undefined = host; at !== undefined; at = at.parent) marks[at.index] = mark;
 }

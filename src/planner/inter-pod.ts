@@ -16,7 +16,7 @@ interface InterPodInput {
   readonly snapshot: ClusterSnapshot;
   readonly demands: readonly MemberDemand[];
   readonly fixed?: ReadonlyMap<number, string>;
-  readonly ownAffinityAssumed?: boolean;
+  readonly affinityAssumed?: boolean;
 }
 
 const admitsAll: Admitter = () => '';
@@ -30,7 +30,7 @@ const causes: Record<AffinityRefusal['code'], string> = {
 /** Looks once at the existing pods; free where neither the member nor any existing pod has required terms. */
 export function admitterFor(input: InterPodInput, demand: MemberDemand | undefined): Admitter {
   if (demand === undefined) return admitsAll;
-  const asked = input.ownAffinityAssumed ? withoutAffinity(demand) : demand;
+  const asked = input.affinityAssumed ? withoutAffinity(demand) : demand;
   const check = checkFor(input.snapshot, asked);
   if (check === undefined) return admitsAll;
   return labels => {

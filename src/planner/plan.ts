@@ -1,13 +1,56 @@
-import type { ClusterSnapshot } from '../cluster/snapshot.ts';
+import type { NodeInfo } from '../cluster/node-info.ts';
 import { compareText, type TopologyDomain, type TopologyTree } from '../cluster/topology.ts';
 import type { MemberDemand } from '../group/demand.ts';
-import type { TopologyRequest } from '../group/topology-request.ts';
 import { assignWithin, compareDomains, type HostShare } from './assign.ts';
-import { type Capacity, type HostRoom, holds, rollUp, roomFor } from './capacity.ts';
-import type { FitMemo } from './fit.ts';
-import { admitsEachInTurn, admitterFor } from './inter-pod.ts';
-import { countCauses, type Rejection, type Undecided } from './rejection.ts';
-import { searchMixed } from './search.ts';
+import { type Capacity, holds, rollUp, rollUpPart, roomFor } from './capacity.ts';
+import { admitsEachInTurn, keepApartOnHost, ownAffinityKeys } from './inter-pod.ts';
+import { type Rejection, reject, type Shortfall, type Undecided } from './rejection.ts';
+import { type SearchBudget, searchBudget, searchMixed, weightOf } from './search.ts';
+import {
+  admittersOf,
+  candidateDomains,
+  fixedNodes,
+  type HostSurvey,
+  type OpenRanks,
+  openRanks,
+  type Part,
+  type PlanInput,
+  partitionNodes,
+  surveyHosts,
+} from './survey.ts';
+
+export type { PlanInput } from './survey.ts';
+
+export interface GroupPlan {
+  readonly kind: 'plan';
+  /** Node name by rank. */
+  readonly nodes: readonly string[];
+  /** The level of the smallest domain that holds the whole group; the number of levels for a single host. */
+  readonly level: number;
+  readonly domain: readonly string[];
+}
+
+interface Candidate {
+  readonly kind: 'candidate';
+  readonly domain: TopologyDomain;
+  readonly shares: readonly HostShare[];
+  /** Smaller is better, element by element. */
+  readonly score: readonly number[];
+  /** Node index by rank, where members differ and counts per host say too little. */
+  readonly nodeByRank?: ReadonlyMap<number, number>;
+}
+
+type Miss = Shortfall & { readonly kind: 'miss' };
+
+/** What is worked out once and asked by every part. */
+interface Question {
+  readonly input: PlanInput;
+  readonly open: OpenRanks;
+  readonly survey: HostSurvey;
+  /** Room without regard to parts. */
+  readonly all: Capacity;
+  readonly budget: SearchBudget;
+}
 
 /**
  * Plans a whole group: a node for every rank, all or none.
@@ -22,133 +65,70 @@ import { searchMixed } from './search.ts';
  * between their own members, are searched for with a bound and may come back undecided.
  */
 export function planGroup(input: PlanInput): GroupPlan | Rejection | Undecided {
+  const first = planOnce(input);
+  if (first.kind !== 'rejection') return first;
+  const keys = ownAffinityKeys(input);
+  if (keys.length === 0) return first;
+  // Hosts were asked about each member alone, which refused those that want to be near other members. Members that
+  // agree on the label are near each other by all means; without that wish a refusal is sure, and only then.
+  const assumed = { ...input, affinityAssumed: true };
+  const sameLabels = [...new Set([...input.topology.sameLabels, ...keys])];
+  const together = planOnce({ ...assumed, topology: { ...input.topology, sameLabels } });
+  if (together.kind === 'plan') return together;
+  const relaxed = planOnce(assumed);
+  return relaxed.kind === 'rejection' ? first : relaxed;
+}
+
+function planOnce(input: PlanInput): GroupPlan | Rejection | Undecided {
   const open = openRanks(input);
-  const parts = partitionNodes(input);
-  let refusal: Rejection | Undecided | undefined;
+  const survey = surveyHosts(input, open);
+  const all = rollUp(input.snapshot.tree, survey.room, open.workerRanks.length, fixedNodes(input));
+  const question = { input, open, survey, all, budget: searchBudget() };
   let chosen: Candidate | undefined;
-  for (const part of parts) {
-    const found = planPart(input, open, part);
-    if ('kind' in found) refusal ??= found;
+  let undecided: Undecided | undefined;
+  let shortfall: Shortfall = { domains: 0, bestRoom: open.mixed ? undefined : 0 };
+  for (const part of partitionNodes(input)) {
+    const found = planPart(question, part);
+    if (found.kind === 'undecided') undecided ??= found;
+    else if (found.kind === 'miss') shortfall = worse(shortfall, found);
     else if (chosen === undefined || compareCandidates(found, chosen) < 0) chosen = found;
   }
-  if (chosen === undefined) return refusal ?? rejectUnlabelled(input);
+  if (chosen === undefined) return undecided ?? reject(input, open, survey, shortfall);
   const nodes = nodesByRank(input, open, chosen);
-  if (!admitsEachInTurn(input, nodes)) {
-    return {
-      kind: 'undecided',
-      reason: 'the inter-pod affinity between its own members could not be satisfied',
-    };
-  }
-  return { kind: 'plan', nodes, level: chosen.domain.level, domain: chosen.domain.path };
+  if (admitsEachInTurn(input, nodes))
+    return { kind: 'plan', nodes, level: chosen.domain.level, domain: chosen.domain.path };
+  return {
+    kind: 'undecided',
+    reason: 'the inter-pod affinity between its own members could not be satisfied',
+  };
 }
 
-export interface PlanInput {
-  readonly demands: readonly MemberDemand[];
-  readonly topology: TopologyRequest;
-  readonly snapshot: ClusterSnapshot;
-  readonly memo: FitMemo;
-  /** Ranks that already have a node and keep it. Their use is part of the snapshot. */
-  readonly fixed?: ReadonlyMap<number, string>;
-  /** Node name to the reason why this group may not use it. */
-  readonly excludedNodes?: ReadonlyMap<string, string>;
-}
-
-export interface GroupPlan {
-  readonly kind: 'plan';
-  /** Node name by rank. */
-  readonly nodes: readonly string[];
-  /** The level of the smallest domain that holds the whole group; the number of levels for a single host. */
-  readonly level: number;
-  readonly domain: readonly string[];
-}
-
-export interface OpenRanks {
-  readonly leader: MemberDemand | undefined;
-  /** Ranks of workers to place, ascending. */
-  readonly workerRanks: readonly number[];
-  /** The one demand all of them share; undefined when there are none or when they differ. */
-  readonly worker: MemberDemand | undefined;
-  readonly mixed: boolean;
-}
-
-interface Candidate {
-  readonly domain: TopologyDomain;
-  readonly shares: readonly HostShare[];
-  /** Smaller is better, element by element. */
-  readonly score: readonly number[];
-  /** Node index by rank, where members differ and counts per host say too little. */
-  readonly nodeByRank?: ReadonlyMap<number, number>;
-}
-
-/** Node indices that may be used together; undefined stands for all of them. */
-export type Part = ReadonlySet<number> | undefined;
-
-export function openRanks(input: PlanInput): OpenRanks {
-  const fixed = input.fixed ?? new Map<number, string>();
-  const leader = fixed.has(0) ? undefined : input.demands[0];
-  const workerRanks: number[] = [];
-  const kinds = new Map<string, MemberDemand>();
-  input.demands.forEach((demand, rank) => {
-    if (rank === 0 || fixed.has(rank)) return;
-    workerRanks.push(rank);
-    kinds.set(demand.key, demand);
-  });
-  const worker = kinds.size === 1 ? [...kinds.values()][0] : undefined;
-  return { leader, workerRanks, worker, mixed: kinds.size > 1 };
-}
-
-/**
- * Splits the nodes by the labels on which all members must agree. Nodes without such a label are in no part, and with
- * members that stay only their part counts.
- */
-export function partitionNodes(input: PlanInput): readonly Part[] {
-  const { topology, snapshot, fixed } = input;
-  if (topology.sameLabels.length === 0) return [undefined];
-  const parts = new Map<string, Set<number>>();
-  snapshot.nodes.forEach((node, index) => {
-    const values = topology.sameLabels.map(label => node.record.labels[label]);
-    if (values.includes(undefined)) return;
-    const key = JSON.stringify(values);
-    const part = parts.get(key) ?? new Set();
-    parts.set(key, part.add(index));
-  });
-  const kept = [...(fixed?.values() ?? [])].map(name => snapshot.tree.indexByNodeName.get(name) ?? -1);
-  return [...parts]
-    .sort(([a], [b]) => compareText(a, b))
-    .map(([, part]) => part)
-    .filter(part => kept.every(index => part.has(index)));
-}
-
-function planPart(input: PlanInput, open: OpenRanks, part: Part): Candidate | Rejection | Undecided {
+function planPart(question: Question, part: Part): Candidate | Miss | Undecided {
+  const { input, open, survey, all } = question;
+  const workers = open.workerRanks.length;
   const { tree } = input.snapshot;
-  const survey = surveyHosts(input, open, part);
-  const capacity = rollUp(tree, survey.room, open.workerRanks.length);
+  const capacity = part === undefined ? all : rollUpPart(all, tree, survey.room, workers, part);
+  const mixed = open.mixed ? mixedMembers(question, part) : undefined;
   const required = input.topology.requiredLevel ?? -1;
   let undecided: Undecided | undefined;
   for (let level = tree.levels.length; level >= required; level--) {
     const domains = candidateDomains(input, level);
-    const found = open.mixed
-      ? firstMixed(input, domains, capacity, survey.usable)
-      : bestCandidate(capacity, domains, open);
-    if (found === undefined) continue;
-    if (!('kind' in found)) return found;
+    const found =
+      mixed === undefined ? bestCandidate(capacity, domains, open) : firstMixed(question, domains, mixed);
+    if (found?.kind === 'candidate') return found;
     undecided ??= found;
   }
-  return undecided ?? reject(input, open, capacity, survey.causes);
+  if (undecided !== undefined) return undecided;
+  const touched = part === undefined ? undefined : domainsOf(tree, part, required);
+  const domains = candidateDomains(input, required).filter(domain => touched?.has(domain) ?? true);
+  const rooms = domains.map(domain => roomFor(capacity, domain, workers, open.leader !== undefined));
+  return { kind: 'miss', domains: domains.length, bestRoom: open.mixed ? undefined : Math.max(0, ...rooms) };
 }
 
-/** Domains of a level (the whole cluster above the coarsest) that contain every member that stays. */
-export function candidateDomains(input: PlanInput, level: number): readonly TopologyDomain[] {
-  const { tree } = input.snapshot;
-  const domains = level < 0 ? [tree.root] : (tree.domainsByLevel[level] ?? []);
-  if (input.fixed === undefined || input.fixed.size === 0) return domains;
-  const kept = [...input.fixed.values()].map(name => tree.indexByNodeName.get(name));
-  return domains.filter(domain => kept.every(index => index !== undefined && contains(domain, index)));
-}
-
-/** A domain's nodes are a run of consecutive indices, for the tree is built in topology order. */
-function contains(domain: TopologyDomain, node: number): boolean {
-  return node >= (domain.nodes[0] ?? 0) && node <= (domain.nodes.at(-1) ?? -1);
+function worse(a: Shortfall, b: Shortfall): Shortfall {
+  const bestRoom =
+    a.bestRoom === undefined || b.bestRoom === undefined ? undefined : Math.max(a.bestRoom, b.bestRoom);
+  return { domains: a.domains + b.domains, bestRoom };
 }
 
 function bestCandidate(
@@ -160,32 +140,64 @@ function bestCandidate(
   for (const domain of domains) {
     if (!holds(capacity, domain, open.workerRanks.length, open.leader !== undefined)) continue;
     const shares = assignWithin(capacity, domain, open.workerRanks.length, open.leader !== undefined);
-    const candidate = { domain, shares, score: scoreCandidate(capacity, domain, shares) };
+    const score = scoreCandidate(capacity, domain, shares);
+    const candidate: Candidate = { kind: 'candidate', domain, shares, score };
     if (chosen === undefined || compareCandidates(candidate, chosen) < 0) chosen = candidate;
   }
   return chosen;
 }
 
-/** Members of several kinds: the domains in order of preference, the first that holds them. */
-function firstMixed(
-  input: PlanInput,
-  domains: readonly TopologyDomain[],
-  capacity: Capacity,
-  usable: Uint8Array,
-): Candidate | Undecided | undefined {
-  const { snapshot, memo, fixed } = input;
-  const members = input.demands.flatMap((demand, rank) => (fixed?.has(rank) ? [] : [{ rank, demand }]));
-  const admitters = new Map(members.map(({ demand }) => [demand.key, admitterFor(input, demand)]));
+/** Members that differ, and per kind the room a domain has for that kind alone; the heaviest kind first. */
+interface MixedMembers {
+  readonly members: readonly { readonly rank: number; readonly demand: MemberDemand }[];
+  readonly kinds: readonly { readonly count: number; readonly capacity: Capacity }[];
+  readonly admits: (demand: MemberDemand, node: number) => boolean;
+}
+
+function mixedMembers({ input, open, survey }: Question, part: Part): MixedMembers {
+  const { snapshot, memo, demands } = input;
+  const admitters = admittersOf(input, open);
   function admits(demand: MemberDemand, node: number): boolean {
     const labels = snapshot.nodes[node]?.record.labels;
-    return usable[node] === 1 && labels !== undefined && admitters.get(demand.key)?.(labels) === '';
+    if (labels === undefined || survey.usable[node] !== 1 || part?.has(node) === false) return false;
+    return admitters.get(demand)?.(labels) === '';
   }
+  const members = open.ranks.flatMap(rank => {
+    const demand = demands[rank];
+    return demand === undefined ? [] : [{ rank, demand }];
+  });
+  const byKey = Map.groupBy(members, ({ demand }) => demand.key);
+  const kinds = [...byKey.values()].map(ofKind => {
+    const slotsOn = (node: NodeInfo, index: number) =>
+      Math.max(0, ...ofKind.map(m => (admits(m.demand, index) ? memo.fit(node, m.demand).slots : 0)));
+    const room = { ...survey.room, workerSlots: Int32Array.from(snapshot.nodes, slotsOn) };
+    const weight = Math.max(0, ...ofKind.map(({ demand }) => weightOf(demand)));
+    const capacity = rollUp(snapshot.tree, room, ofKind.length, fixedNodes(input));
+    return { count: ofKind.length, capacity, weight };
+  });
+  return { members, kinds: kinds.sort((a, b) => b.weight - a.weight), admits };
+}
+
+/** The domains in order of preference, the first that holds all members. */
+function firstMixed(
+  { input, budget }: Question,
+  domains: readonly TopologyDomain[],
+  { members, kinds, admits }: MixedMembers,
+): Candidate | Undecided | undefined {
+  const { snapshot, memo } = input;
+  const [heaviest] = kinds;
+  if (heaviest === undefined) return undefined;
+  const apart = (a: MemberDemand, b: MemberDemand, node: number) =>
+    keepApartOnHost(snapshot, a, b)(snapshot.nodes[node]?.record.labels ?? {});
   let undecided: Undecided | undefined;
-  for (const domain of [...domains].sort((a, b) => compareDomains(capacity, a, b))) {
-    const found = searchMixed({ snapshot, memo, domain, members, admits });
+  const able = domains.filter(domain =>
+    kinds.every(({ count, capacity }) => holds(capacity, domain, count, false)),
+  );
+  for (const domain of able.sort((a, b) => compareDomains(heaviest.capacity, a, b))) {
+    const found = searchMixed({ snapshot, memo, domain, members, admits, apart, budget });
     if (found === undefined) continue;
     if ('kind' in found) undecided ??= found;
-    else return { domain, shares: [], score: [], nodeByRank: found };
+    else return { kind: 'candidate', domain, shares: [], score: [], nodeByRank: found };
   }
   return undecided;
 }
@@ -224,115 +236,15 @@ function compareCandidates(a: Candidate, b: Candidate): number {
   return compareText(a.domain.id, b.domain.id);
 }
 
+function domainsOf(tree: TopologyTree, nodes: Iterable<number>, level: number): ReadonlySet<TopologyDomain> {
+  const hosts = tree.domainsByLevel[tree.levels.length] ?? [];
+  return new Set([...nodes].map(node => ancestorAt(hosts[node] ?? tree.root, level)));
+}
+
 function ancestorAt(domain: TopologyDomain, level: number): TopologyDomain {
   let at = domain;
   while (at.level > level && at.parent !== undefined) at = at.parent;
   return at;
-}
-
-export interface HostSurvey {
-  readonly room: HostRoom;
-  /** 1 where the group may use the node at all. */
-  readonly usable: Uint8Array;
-  readonly causes: { readonly leader: readonly string[]; readonly workers: readonly string[] };
-}
-
-/** Asks every host what it takes. Nodes outside the part count as not there. */
-export function surveyHosts(input: PlanInput, open: OpenRanks, part: Part): HostSurvey {
-  const { snapshot, memo, excludedNodes } = input;
-  const count = snapshot.nodes.length;
-  const room: HostRoom = {
-    workerSlots: new Int32Array(count),
-    slotsBesideLeader: new Int32Array(count).fill(-1),
-    untouched: new Uint8Array(count),
-  };
-  const usable = new Uint8Array(count);
-  const causes = { leader: [] as string[], workers: [] as string[] };
-  const admitsLeader = admitterFor(input, open.leader);
-  const admitsWorker = admitterFor(input, open.worker);
-  snapshot.nodes.forEach((node, index) => {
-    room.untouched[index] = node.untouched ? 1 : 0;
-    if (part !== undefined && !part.has(index)) return;
-    const excluded = excludedNodes?.get(node.record.name);
-    if (excluded !== undefined) {
-      causes.leader.push(excluded);
-      causes.workers.push(excluded);
-      return;
-    }
-    usable[index] = 1;
-    const worker = open.worker && memo.fit(node, open.worker);
-    const workerCause = worker?.cause || (worker && admitsWorker(node.record.labels));
-    if (worker !== undefined && workerCause === '') room.workerSlots[index] = worker.slots;
-    if (workerCause) causes.workers.push(workerCause);
-    if (open.leader === undefined) return;
-    const leaderCause = memo.fit(node, open.leader).cause || admitsLeader(node.record.labels);
-    if (leaderCause !== '') {
-      causes.leader.push(leaderCause);
-      return;
-    }
-    const beside = open.worker && workerCause === '' ? memo.slotsBeside(node, open.leader, open.worker) : 0;
-    room.slotsBesideLeader[index] = Math.max(beside, 0);
-  });
-  return { room, usable, causes };
-}
-
-function reject(
-  input: PlanInput,
-  open: OpenRanks,
-  capacity: Capacity,
-  causes: HostSurvey['causes'],
-): Rejection {
-  const { tree } = input.snapshot;
-  const level = input.topology.requiredLevel ?? -1;
-  const withLeader = open.leader !== undefined;
-  const workers = open.workerRanks.length;
-  const domains = candidateDomains(input, level);
-  const kept = input.fixed?.size ?? 0;
-  const room = domains.map(domain => roomFor(capacity, domain, workers, withLeader));
-  const leaderHasNoHost = withLeader && capacity.leaderLoss[tree.root.index] === Number.POSITIVE_INFINITY;
-  const leaderAlike = open.leader?.key === open.worker?.key;
-  const about =
-    leaderHasNoHost && !leaderAlike
-      ? 'leader'
-      : open.worker === undefined || leaderAlike
-        ? 'members'
-        : 'workers';
-  const counted = countCauses(
-    about === 'leader' || open.worker === undefined ? causes.leader : causes.workers,
-  );
-  const lasting = counted.filter(c => !isPassing(c.cause)).reduce((sum, c) => sum + c.nodes, 0);
-  return {
-    kind: 'rejection',
-    code: lasting === input.snapshot.nodes.length || domains.length === 0 ? 'NoNodeMatches' : 'NoRoom',
-    level,
-    domains: domains.length,
-    bestRoom: kept + Math.max(0, ...room),
-    size: input.demands.length,
-    nodes: input.snapshot.nodes.length,
-    causes: counted,
-    about,
-  };
-}
-
-/** Causes that end by themselves when others end. */
-function isPassing(cause: string): boolean {
-  return !cause.startsWith('taint') && !cause.startsWith('node selector');
-}
-
-/** No node carries the labels on which all members must agree. */
-function rejectUnlabelled(input: PlanInput): Rejection {
-  const labels = input.topology.sameLabels.join(', ');
-  return {
-    kind: 'rejection',
-    code: 'NoNodeMatches',
-    level: input.topology.requiredLevel ?? -1,
-    domains: 0,
-    bestRoom: 0,
-    size: input.demands.length,
-    nodes: input.snapshot.nodes.length,
-    causes: [{ cause: `without node label ${labels}`, nodes: input.snapshot.nodes.length }],
-    about: 'members',
-  };
 }
 
 /**

@@ -1,4 +1,5 @@
 import { compareText, levelName, type TopologyLevel } from '../cluster/topology.ts';
+import type { HostSurvey, OpenRanks, PlanInput } from './survey.ts';
 
 /**
  * A refusal: the same input gives the same value and the same sentence, counts sorted, so that an unchanged cluster
@@ -9,11 +10,15 @@ export interface Rejection {
   /** `NoRoom` may pass as others end; `NoNodeMatches` will not pass before nodes or the request change. */
   readonly code: 'NoRoom' | 'NoNodeMatches';
   readonly level: number;
-  /** Domains looked at on that level. */
+  /** Labels on which all members' nodes must agree besides. */
+  readonly sameLabels: readonly string[];
+  /** Domains looked at on that level, those without the members that stay left out. */
   readonly domains: number;
-  /** Most members any of them has room for at once. */
-  readonly bestRoom: number;
+  /** Most members any of them has room for at once; undefined where members differ, for that is not worked out. */
+  readonly bestRoom: number | undefined;
   readonly size: number;
+  /** Members that have their node already; they are part of `bestRoom`. */
+  readonly kept: number;
   readonly nodes: number;
   /** Nodes without room for a single worker (or the leader, when that is what fails), by cause. */
   readonly causes: readonly { readonly cause: string; readonly nodes: number }[];
@@ -27,34 +32,104 @@ export interface Undecided {
   readonly reason: string;
 }
 
-/** One sentence for people, e.g. in an event or `kubectl describe`. */
-export function describeRejection(rejection: Rejection, levels: readonly TopologyLevel[]): string {
-  const { size, level, domains, bestRoom, nodes, causes, about } = rejection;
-  const what = size === 1 ? 'pod does' : `${size} pods do`;
-  const where = level < 0 ? 'in the cluster' : `in one ${levelName(levels, level)}`;
-  const room =
-    level < 0
-      ? `there is room for ${bestRoom} of ${size}`
-      : domains === 0
-        ? `no node carries the label of that level`
-        : `the best of ${domains} ${levelName(levels, level)}${domains === 1 ? '' : 's'} has room for ${bestRoom} of ${size}`;
-  const unfit = causes.reduce((sum, cause) => sum + cause.nodes, 0);
-  const detail = causes.map(({ cause, nodes: n }) => `${n} ${cause}`).join(', ');
-  const tail = unfit === 0 ? '' : `; ${unfit} of ${nodes} nodes take no ${singular(about)}: ${detail}`;
-  return `${what} not fit ${where}: ${room}${tail}`;
+/** What the domains of the required level came to, over all parts. */
+export interface Shortfall {
+  readonly domains: number;
+  readonly bestRoom: number | undefined;
 }
 
-/** Counts causes, largest first, ties by name. */
+/** Says why no domain would do. */
+export function reject(
+  input: PlanInput,
+  open: OpenRanks,
+  survey: HostSurvey,
+  { domains, bestRoom }: Shortfall,
+): Rejection {
+  const nodes = input.snapshot.nodes.length;
+  const about = failing(input, open, survey);
+  const causes = countCauses(about === 'leader' ? leaderCauses(open, survey) : survey.workerCauses);
+  const lasting = causes.filter(c => isLasting(c.cause)).reduce((sum, c) => sum + c.nodes, 0);
+  const kept = input.fixed?.size ?? 0;
+  return {
+    kind: 'rejection',
+    code: lasting === nodes || domains === 0 ? 'NoNodeMatches' : 'NoRoom',
+    level: input.topology.requiredLevel ?? -1,
+    sameLabels: input.topology.sameLabels,
+    domains,
+    bestRoom: bestRoom === undefined ? undefined : kept + bestRoom,
+    size: input.demands.length,
+    kept,
+    nodes,
+    causes,
+    about,
+  };
+}
+
+/** One sentence for people, e.g. in an event or `kubectl describe`. */
+export function describeRejection(rejection: Rejection, levels: readonly TopologyLevel[]): string {
+  const { size, nodes, causes, about } = rejection;
+  const what = size === 1 ? 'the pod does' : `${size} pods do`;
+  const unfit = causes.reduce((sum, cause) => sum + cause.nodes, 0);
+  const detail = causes.map(({ cause, nodes: n }) => `${n} ${cause}`).join(', ');
+  const whom = about === 'members' ? (size === 1 ? 'it' : 'any of them') : `a ${singular(about)}`;
+  const tail = unfit === 0 ? '' : `; ${unfit} of ${nodes} nodes cannot take ${whom}: ${detail}`;
+  return `${what} not fit ${whereOf(rejection, levels)}: ${roomOf(rejection, levels)}${tail}`;
+}
+
+/** Counts causes, largest first, ties by name; the empty cause does not count. */
 export function countCauses(
   causes: Iterable<string>,
 ): readonly { readonly cause: string; readonly nodes: number }[] {
   const counts = new Map<string, number>();
-  for (const cause of causes) counts.set(cause, (counts.get(cause) ?? 0) + 1);
+  for (const cause of causes) if (cause !== '') counts.set(cause, (counts.get(cause) ?? 0) + 1);
   return [...counts]
     .map(([cause, nodes]) => ({ cause, nodes }))
     .sort((a, b) => b.nodes - a.nodes || compareText(a.cause, b.cause));
 }
 
-function singular(about: Rejection['about']): string {
-  return about === 'leader' ? 'leader' : about === 'workers' ? 'worker' : 'member';
+/** The leader is named when it is what finds no host at all, or when it is all that needs one. */
+function failing(input: PlanInput, open: OpenRanks, survey: HostSurvey): Rejection['about'] {
+  if (open.mixed) return 'members';
+  if (open.leader === undefined) {
+    if (open.workerRanks[0] !== 0) return 'workers';
+    return open.workerRanks.length === 1 && input.demands.length > 1 ? 'leader' : 'members';
+  }
+  return survey.leaderCauses.every(cause => cause !== '') ? 'leader' : 'workers';
+}
+
+/** A leader that is placed alone, or like the workers, was asked about as a worker. */
+function leaderCauses(open: OpenRanks, survey: HostSurvey): readonly string[] {
+  return open.leader === undefined ? survey.workerCauses : survey.leaderCauses;
+}
+
+/** Causes that do not end by themselves when others end. */
+function isLasting(cause: string): boolean {
+  return (
+    cause.startsWith('taint') || cause.startsWith('node selector') || cause.startsWith('without node label')
+  );
+}
+
+function whereOf({ level, sameLabels }: Rejection, levels: readonly TopologyLevel[]): string {
+  const agreed = `one value of ${sameLabels.join(' and ')}`;
+  if (sameLabels.length === 0) return level < 0 ? 'in the cluster' : `in one ${levelName(levels, level)}`;
+  return level < 0 ? `in ${agreed}` : `in one ${levelName(levels, level)} with ${agreed}`;
+}
+
+function roomOf(rejection: Rejection, levels: readonly TopologyLevel[]): string {
+  const { level, sameLabels, domains, bestRoom, size, kept } = rejection;
+  const anywhere = level < 0 && sameLabels.length === 0;
+  if (domains === 0) {
+    if (kept > 0) return 'none has the members that stay where they are';
+    const label = level < 0 ? sameLabels.join(' and ') : levels[level]?.nodeLabel;
+    return label === undefined ? 'there are no nodes' : `no node carries the label ${label}`;
+  }
+  if (bestRoom === undefined)
+    return anywhere ? 'there is no room for all of them' : `none of ${domains} holds them all`;
+  if (anywhere) return `there is room for ${bestRoom} of ${size}`;
+  const noun = level < 0 ? 'value' : levelName(levels, level);
+  return `the best of ${domains} ${noun}${domains === 1 ? '' : 's'} has room for ${bestRoom} of ${size}`;
+}
+
+function singular(about: 'leader' | 'workers'): string {
+  return about === 'leader' ? 'leader' : 'worker';
 }

@@ -1,8 +1,9 @@
-import type { NodeInfo } from '../cluster/node-info.ts';
+import type { NodeInfo, NodeRecord } from '../cluster/node-info.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { compareText, type TopologyDomain } from '../cluster/topology.ts';
-import { holds, rollUp, roomFor } from './capacity.ts';
-import { candidateDomains, openRanks, type PlanInput, partitionNodes, surveyHosts } from './plan.ts';
+import { holds, rollUp, rollUpPart, roomFor } from './capacity.ts';
+import type { PlanInput } from './plan.ts';
+import { candidateDomains, fixedNodes, openRanks, type Part, partitionNodes, surveyHosts } from './survey.ts';
 
 /** A domain kept for one group that has waited too long; others go anywhere but there. */
 export interface Reservation {
@@ -11,38 +12,46 @@ export interface Reservation {
   readonly domain: TopologyDomain;
 }
 
-const emptied = new WeakMap<NodeInfo['record'], NodeInfo>();
+/** One empty node for each record, so that fits on it are remembered from question to question. */
+const emptyNodes = new WeakMap<NodeRecord, NodeInfo>();
 
 /**
- * The domain that is nearest to fitting a group: of those that would hold it were they empty, the one with most room
- * for it now, ties by name. Undefined when no domain could ever hold it, for keeping others out would help nobody.
+ * The domain that is nearest to fitting a group: of those that would hold it were they empty, on the finest level that
+ * has such, the one with most room for it now, ties by name. Undefined when no domain could ever hold it, for keeping
+ * others out would help nobody; and for members that differ, whose room cannot be told in numbers.
  */
 export function nearestDomain(input: PlanInput): TopologyDomain | undefined {
   const open = openRanks(input);
   if (open.mixed) return undefined;
   const { tree } = input.snapshot;
-  const empty = { ...input, snapshot: emptySnapshot(input.snapshot) };
   const workers = open.workerRanks.length;
   const withLeader = open.leader !== undefined;
-  const required = input.topology.requiredLevel ?? -1;
-  let nearest: { domain: TopologyDomain; room: number } | undefined;
-  for (const part of partitionNodes(input)) {
-    const capacityEmpty = rollUp(tree, surveyHosts(empty, open, part).room, workers);
-    const capacityNow = rollUp(tree, surveyHosts(input, open, part).room, workers);
-    for (let level = tree.levels.length; level >= required; level--) {
-      const able = candidateDomains(input, level).filter(domain =>
-        holds(capacityEmpty, domain, workers, withLeader),
-      );
-      for (const domain of able) {
-        const room = roomFor(capacityNow, domain, workers, withLeader);
-        const nearer = nearest === undefined || room > nearest.room;
-        if (nearer || (room === nearest?.room && compareText(domain.id, nearest.domain.id) < 0))
-          nearest = { domain, room };
+  const capacityOf = (question: PlanInput) => {
+    const { room } = surveyHosts(question, open);
+    const all = rollUp(tree, room, workers, fixedNodes(input));
+    return (part: Part) => (part === undefined ? all : rollUpPart(all, tree, room, workers, part));
+  };
+  const [whenEmpty, now] = [capacityOf(emptied(input)), capacityOf(input)];
+  const parts = partitionNodes(input).map(part => ({ whenEmpty: whenEmpty(part), now: now(part) }));
+  for (let level = tree.levels.length; level >= (input.topology.requiredLevel ?? -1); level--) {
+    let nearest: { domain: TopologyDomain; room: number } | undefined;
+    for (const domain of candidateDomains(input, level)) {
+      for (const part of parts) {
+        if (!holds(part.whenEmpty, domain, workers, withLeader)) continue;
+        const room = roomFor(part.now, domain, workers, withLeader);
+        if (nearest === undefined || isNearer({ domain, room }, nearest)) nearest = { domain, room };
       }
-      if (able.length > 0) break;
     }
+    if (nearest !== undefined) return nearest.domain;
   }
-  return nearest?.domain;
+  return undefined;
+}
+
+function isNearer(
+  a: { domain: TopologyDomain; room: number },
+  b: { domain: TopologyDomain; room: number },
+): boolean {
+  return a.room > b.room || (a.room === b.room && compareText(a.domain.id, b.domain.id) < 0);
 }
 
 /** Names of the nodes of a reserved domain with the reason others are told. */
@@ -54,16 +63,23 @@ export function reservedNodes(
   return new Map(reservation.domain.nodes.map(index => [snapshot.tree.nodeNames[index] ?? '', cause]));
 }
 
-function emptySnapshot(snapshot: ClusterSnapshot): ClusterSnapshot {
-  return { ...snapshot, nodes: snapshot.nodes.map(emptyNode) };
+/** The same question were there no pods; those that the group wants to be near to are taken to come along. */
+function emptied(input: PlanInput): PlanInput {
+  const { snapshot } = input;
+  const nodes = snapshot.nodes.map(emptyNode);
+  return {
+    ...input,
+    affinityAssumed: true,
+    snapshot: { ...snapshot, nodes, existingPods: () => [], repellingPods: () => [] },
+  };
 }
 
 function emptyNode({ record }: NodeInfo): NodeInfo {
-  let info = emptied.get(record);
+  let info = emptyNodes.get(record);
   if (info === undefined) {
     const { allocatable } = record;
     info = { record, freeOfPods: allocatable, free: allocatable, hostPorts: [], untouched: true };
-    emptied.set(record, info);
+    emptyNodes.set(record, info);
   }
   return info;
 }

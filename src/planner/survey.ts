@@ -2,7 +2,7 @@ import { labelValue } from '../cluster/labels.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { compareText, type TopologyDomain } from '../cluster/topology.ts';
-import type { MemberDemand } from '../group/demand.ts';
+import { interPodKeyOf, type MemberDemand } from '../group/demand.ts';
 import type { TopologyRequest } from '../group/topology-request.ts';
 import type { HostRoom } from './capacity.ts';
 import type { FitMemo } from './fit.ts';
@@ -17,12 +17,14 @@ export interface PlanInput {
   readonly fixed?: ReadonlyMap<number, string>;
   /** Node name to the reason why this group may not use it. */
   readonly excludedNodes?: ReadonlyMap<string, string>;
-  /** Required pod affinity may be met by members of the group itself: hosts are not asked about it. */
-  readonly ownAffinityAssumed?: boolean;
+  /** Required pod affinity is taken as met, e.g. by members of the group itself: hosts are not asked about it. */
+  readonly affinityAssumed?: boolean;
 }
 
 /** The ranks that need a place. */
 export interface OpenRanks {
+  /** All of them, ascending. */
+  readonly ranks: readonly number[];
   /** The leader's demand when it is to be placed and is not like the others'. */
   readonly leader: MemberDemand | undefined;
   /** Ranks of workers to place, ascending; with rank 0 when the leader asks for the same as they do. */
@@ -47,19 +49,15 @@ export interface HostSurvey {
 
 export function openRanks(input: Pick<PlanInput, 'demands' | 'fixed'>): OpenRanks {
   const { demands, fixed } = input;
-  const leader = fixed?.has(0) ? undefined : demands[0];
-  const workerRanks: number[] = [];
-  const kinds = new Map<string, MemberDemand>();
-  demands.forEach((demand, rank) => {
-    if (rank === 0 || fixed?.has(rank)) return;
-    workerRanks.push(rank);
-    kinds.set(demand.key, demand);
-  });
+  const ranks = [...demands.keys()].filter(rank => !fixed?.has(rank));
+  const workerRanks = ranks.filter(rank => rank > 0);
+  const leader = ranks[0] === 0 ? demands[0] : undefined;
+  const kinds = new Map(workerRanks.map(rank => [demands[rank]?.key, demands[rank]]));
   const [worker] = kinds.values();
-  if (kinds.size > 1) return { leader, workerRanks, worker: undefined, mixed: true };
+  if (kinds.size > 1) return { ranks, leader, workerRanks, worker: undefined, mixed: true };
   if (leader !== undefined && (worker === undefined || worker.key === leader.key))
-    return { leader: undefined, workerRanks: [0, ...workerRanks], worker: leader, mixed: false };
-  return { leader, workerRanks, worker, mixed: false };
+    return { ranks, leader: undefined, workerRanks: ranks, worker: leader, mixed: false };
+  return { ranks, leader, workerRanks, worker, mixed: false };
 }
 
 /**
@@ -117,7 +115,7 @@ export function surveyHosts(input: PlanInput, open: OpenRanks): HostSurvey {
   const usable = new Uint8Array(count);
   const leaderCauses: string[] = [];
   const workerCauses: string[] = [];
-  const hosts = hostQuestion(input, open);
+  const hosts = open.mixed ? mixedHostQuestion(input, open) : hostQuestion(input, open);
   snapshot.nodes.forEach((node, index) => {
     room.untouched[index] = node.untouched ? 1 : 0;
     const barred = excludedNodes?.get(node.record.name) ?? missingLabel(input, node);
@@ -136,12 +134,19 @@ export function surveyHosts(input: PlanInput, open: OpenRanks): HostSurvey {
   return { room, usable, leaderCauses, workerCauses };
 }
 
-/** The room on the nodes of one part; others count as full. */
-export function roomOfPart(room: HostRoom, part: Part): HostRoom {
-  if (part === undefined) return room;
-  const workerSlots = room.workerSlots.map((slots, index) => (part.has(index) ? slots : 0));
-  const slotsBesideLeader = room.slotsBesideLeader.map((slots, index) => (part.has(index) ? slots : -1));
-  return { workerSlots, slotsBesideLeader, untouched: room.untouched };
+/** For each demand to place, what keeps it off a node by inter-pod terms; looked up once for members that are alike. */
+export function admittersOf(input: PlanInput, open: OpenRanks): ReadonlyMap<MemberDemand, Admitter> {
+  const known = new Map<string, Admitter>();
+  const admitters = new Map<MemberDemand, Admitter>();
+  for (const rank of open.ranks) {
+    const demand = input.demands[rank];
+    if (demand === undefined) continue;
+    const key = interPodKeyOf(demand);
+    const admitter = known.get(key) ?? admitterFor(input, demand);
+    known.set(key, admitter);
+    admitters.set(demand, admitter);
+  }
+  return admitters;
 }
 
 interface HostAnswer {
@@ -171,6 +176,20 @@ function hostQuestion(input: PlanInput, open: OpenRanks): (node: NodeInfo) => Ho
     if (beside === 0 && worker !== undefined && atWorker.slots > 0 && !leaderApart(labels))
       beside = Math.max(0, Math.min(memo.slotsBeside(node, leader, worker), workerLimit));
     return { workerSlots, beside, leaderCause: atLeader.cause, workerCause: atWorker.cause };
+  };
+}
+
+/** Where members differ, hosts are asked for causes only: one that takes none of them has the first one's. */
+function mixedHostQuestion(input: PlanInput, open: OpenRanks): (node: NodeInfo) => HostAnswer {
+  const admitters = admittersOf(input, open);
+  return node => {
+    let workerCause = '';
+    for (const [demand, admits] of admitters) {
+      const { cause } = askHost(input, node, demand, admits);
+      if (cause === '') return { workerSlots: 0, beside: -1, leaderCause: '', workerCause: '' };
+      if (workerCause === '') workerCause = cause;
+    }
+    return { workerSlots: 0, beside: -1, leaderCause: workerCause, workerCause };
   };
 }
 
