@@ -86,6 +86,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   const webhookServer = makeWebhookServer(options, cache, allSynced, certificates.initial);
 
   let acting = false;
+  let takeOvers = 0;
   const lease = new LeaseElection({
     client,
     namespace: config.namespace,
@@ -105,11 +106,14 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   });
   const isFresh = (nowMs: number) =>
     reflectors.every(reflector => reflector.stalenessMs(nowMs) < stalenessLimitMs);
-  const mayAct = () => acting && lease.isHolder(clock.nowMs()) && isFresh(clock.nowMs());
+  const mayAct = () =>
+    !config.observeOnly && acting && lease.isHolder(clock.nowMs()) && isFresh(clock.nowMs());
   const { controller, conditions, events } = makeController(options, cache, mayAct, clock, identity);
 
   /** What the last holder wrote must be in the cache before the first decision: its plans take room. */
   async function takeOver(): Promise<void> {
+    takeOvers += 1;
+    const own = takeOvers;
     try {
       await synced;
       await Promise.all(reflectors.map(reflector => reflector.relist()));
@@ -118,7 +122,8 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
         log.error({ err: error }, 'cluster could not be read after acquiring the lease');
       return;
     }
-    if (!lease.isHolder(clock.nowMs())) return;
+    // Lost and acquired again meanwhile: what was read may lack what another holder wrote in between.
+    if (own !== takeOvers || !lease.isHolder(clock.nowMs())) return;
     acting = true;
     log.info({ identity }, 'lease acquired and cluster read, placement acts');
     controller.reviewAll();
@@ -230,7 +235,9 @@ function startCertificates(
     api: client,
     namespace: config.namespace,
     serverNames: { dnsNames, ipAddresses },
-    webhookConfiguration: configurationName,
+    webhookConfiguration: config.observeOnly ? undefined : configurationName,
+    // Whoever makes the webhook configuration anew takes the caBundle out of it: it must not stay away for long.
+    checkEveryMs: 60_000,
     onRotate,
     clock,
     log,
@@ -268,8 +275,14 @@ function makeWebhookServer(
       },
     },
     observe: (outcome, seconds) => metrics.admissionDuration.observe({ webhook: 'pods', outcome }, seconds),
+    onDenied: field => metrics.invalidRequests.inc({ field: fieldLabel(field) }),
   });
   return server;
+}
+
+/** A few values only: keys of labels and annotations are ours, but names of resources are the user's. */
+function fieldLabel(field: string): string {
+  return field.startsWith('metadata.') ? field : (field.split('[')[0] ?? '');
 }
 
 function makeController(

@@ -20,6 +20,10 @@ const levelSchema = z.strictObject({
 /** The one description of the configuration: it validates, fills in defaults, and makes the reference in the README. */
 export const configSchema = z.strictObject({
   namespace: z.string().min(1).default('berth-system').describe("namespace of Berth's Lease and Secret"),
+  observeOnly: z
+    .boolean()
+    .default(false)
+    .describe('read and answer, but never write to pods, whatever namespaces ask for'),
   topology: z
     .strictObject({
       preset: z

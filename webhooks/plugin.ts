@@ -19,6 +19,8 @@ export interface PodWebhookOptions {
   readonly deps: PodReviewDeps;
   /** Called once per request, with the time since its headers arrived. */
   readonly observe: (outcome: AdmissionOutcome, seconds: number) => void;
+  /** Called with the path of the field for which a pod was denied. */
+  readonly onDenied?: (field: string) => void;
 }
 
 export const mutatePodsPath = '/mutate-pods';
@@ -39,7 +41,7 @@ const clientErrors: ReadonlyMap<number, string> = new Map([
  */
 export async function podWebhook(
   server: FastifyInstance,
-  { deps, observe }: PodWebhookOptions,
+  { deps, observe, onDenied }: PodWebhookOptions,
 ): Promise<void> {
   const finish = (reply: FastifyReply, outcome: AdmissionOutcome) =>
     observe(outcome, reply.elapsedTime / 1000);
@@ -61,6 +63,7 @@ export async function podWebhook(
     finish(reply, result.outcome);
     if (result.outcome === 'invalid') return reply.code(400).send({ error: result.error });
     logVerdict(request.log, result);
+    if (result.verdict?.kind === 'denied') onDenied?.(result.verdict.field);
     return reply.send(result.answer);
   });
 

@@ -1,6 +1,6 @@
 import type { Pod } from '../src/api/kubernetes.ts';
 import { berth, ownedAnnotations } from '../src/api/names.ts';
-import { type JsonPatchOperation, pinOps } from '../src/cluster/node-affinity.ts';
+import { type JsonPatchOperation, matchesNoNode, pinOps } from '../src/cluster/node-affinity.ts';
 import { isMembershipError, type Membership, membershipOf } from '../src/group/membership.ts';
 import { envOps, type LeaderIdentity } from './inject-env.ts';
 import { modelOps } from './model-volume.ts';
@@ -60,6 +60,7 @@ export function reviewPod({ pod, namespace, operation }: PodReviewInput, deps: P
 
   const membership = membershipOf(pod.metadata, namespace);
   if (isMembershipError(membership)) return denied(membership);
+  if (membership !== undefined && matchesNoNode(pod.spec)) return denied(unpinnable);
   const env = membership === undefined ? nothingToInject : membersEnv(pod, membership, deps);
   if (isRefusal(env)) return denied(env);
   const model = modelOps(pod);
@@ -75,6 +76,15 @@ export function reviewPod({ pod, namespace, operation }: PodReviewInput, deps: P
     placement: place.placement,
   };
 }
+
+const termsField =
+  'spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms';
+
+/** Its group could never be whole, and the API server lets nobody fill an empty term later. */
+const unpinnable = {
+  field: termsField,
+  message: `${termsField} must have a term that is not empty; an empty term matches no node`,
+};
 
 type Denied = Extract<PodVerdict, { kind: 'denied' }>;
 type Placed = Extract<PodVerdict, { kind: 'admitted' }>;
@@ -96,7 +106,8 @@ function placeOps(
   namespace: string,
   deps: PodReviewDeps,
 ): Placed | Denied {
-  if (membership === undefined && !deps.gateSingles(namespace)) return left;
+  // A single pod that matches no node hurts nobody else, and kube-scheduler tells it.
+  if (membership === undefined && (!deps.gateSingles(namespace) || matchesNoNode(pod.spec))) return left;
   const verdict = deps.placement(pod, membership);
   if (verdict.kind === 'refuse') return denied(verdict);
   // Gated in the first round of admission: only the write that pins takes the gate off, or it would pin twice.

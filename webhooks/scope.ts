@@ -6,7 +6,7 @@ import {
   foreignTopologyLabels,
   k8s,
 } from '../src/api/names.ts';
-import { pinnedNodes } from '../src/cluster/node-affinity.ts';
+import { matchesNoNode, pinnedNodes } from '../src/cluster/node-affinity.ts';
 
 /** Placement mode of a namespace, the value of its label `berth.dev/mode`. */
 export type Mode = 'observe' | 'pin' | 'pin-extender' | 'extender';
@@ -73,8 +73,8 @@ const podRules: readonly ScopeRule[] = [
   },
   {
     reason: 'pinned-by-name',
-    // Terms of which none matches any node count as pinned here, too; the CEL lets such pods come.
-    excludes: pod => pinnedNodes(pod.spec) !== undefined,
+    // Terms of which none matches any node pin nothing: such pods come, and are told so.
+    excludes: pod => pinnedNodes(pod.spec) !== undefined && !matchesNoNode(pod.spec),
     included:
       `!(size(${termsCel}) > 0 && ${termsCel}.all(term, ` +
       `term.?matchFields.orValue([]).exists(field, field.key == 'metadata.name' && field.operator == 'In')))`,

@@ -43,7 +43,12 @@ export function decideGroup(facts: GroupFacts): GroupDecision {
     if (waiting.length === 0) return { kind: 'none' };
     return { kind: 'release', pods: waiting, reason: `the namespace is in mode ${mode}` };
   }
-  if (leader === undefined || leader.foreignOwner !== undefined) return { kind: 'none' };
+  if (leader === undefined) return { kind: 'none' };
+  if (leader.foreignOwner !== undefined) {
+    // No plan will ever come from such a leader, and its members may have been gated before that was known.
+    if (gated.length === 0) return { kind: 'none' };
+    return { kind: 'release', pods: gated, reason: `its leader is placed by ${leader.foreignOwner}` };
+  }
   if (plan === undefined) {
     if (isGated(leader)) return facts.ungateSent(leader) ? { kind: 'none' } : { kind: 'plan', leader };
     return leader.nodeName === undefined ? { kind: 'none' } : { kind: 'adopt', leader };

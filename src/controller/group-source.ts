@@ -40,3 +40,24 @@ export function whyGroupNotPlaceable(cache: ClusterCache, view: GroupView): NotP
   if (membership.kind === 'labelled' || owner === undefined) return undefined;
   return whyNotPlaceable({ spec: { containers: [] }, annotations: leader?.annotations ?? {}, owner });
 }
+
+/**
+ * Whether a node lies in the required domain of the leader's node. A group that kube-scheduler has placed before Berth
+ * came may run all over the cluster; members outside are left where they are, but not sent back there.
+ */
+export function inLeadersDomain(
+  cache: ClusterCache,
+  info: GroupInfo,
+  leaderNode: string,
+  node: string,
+): boolean {
+  const { requiredLevel, sameLabels } = info.topology;
+  const a = cache.node(leaderNode);
+  const b = cache.node(node);
+  if (a === undefined || b === undefined) return false;
+  if (requiredLevel === cache.levels.length && leaderNode !== node) return false;
+  const levels = requiredLevel === undefined ? [] : cache.levels.slice(0, requiredLevel + 1);
+  return [...levels.map(level => level.nodeLabel), ...sameLabels].every(
+    label => a.labels[label] === b.labels[label],
+  );
+}

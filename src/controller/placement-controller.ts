@@ -14,7 +14,7 @@ import {
 import { isGated, type PodInfo } from '../group/pod-info.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
 import { decideGroup, type GroupDecision, type ReseatCause } from './decide.ts';
-import { describeGroup, modeOf, whyGroupNotPlaceable } from './group-source.ts';
+import { describeGroup, inLeadersDomain, modeOf, whyGroupNotPlaceable } from './group-source.ts';
 import type { PlacementReport } from './placement-report.ts';
 import { placeOps, planOnlyOps, releaseOps } from './pod-patches.ts';
 import { WindowBudget } from './waiting-line.ts';
@@ -220,6 +220,9 @@ export class PlacementController {
       this.#options.report.gone(key);
       return;
     }
+    const written = view.leader?.plan;
+    if (view.leader !== undefined && written !== undefined && 'code' in written)
+      this.#options.report.planUnreadable(view.leader, written.message);
     const decision = this.#decide(view);
     if (decision.kind !== 'plan') waiting.remove(key);
     await this.#execute(view, decision);
@@ -302,26 +305,30 @@ export class PlacementController {
   /** Writes down where a running group is, so that a member that returns finds its seat. No UID changes. */
   async #adopt(view: GroupView, leader: PodInfo): Promise<void> {
     const { cache, report, waiting } = this.#options;
-    const fixed = new Map<number, string>();
-    for (const [rank, pod] of [...view.members, ...view.leaving]) {
-      if (pod.nodeName !== undefined && !fixed.has(rank)) fixed.set(rank, pod.nodeName);
-    }
-    const { size } = view.membership;
-    // Members on their way through kube-scheduler will be written down when they are bound.
-    const unbound = [...view.members.values()].filter(pod => pod.nodeName === undefined && !isGated(pod));
     const info = describeGroup(cache, view, leader, true);
-    let nodes = Array.from({ length: size }, (_, rank) => fixed.get(rank) ?? '');
-    let requests: readonly Resources[] = nodes.map(
-      (_, rank) => view.members.get(rank)?.requests ?? noResources,
-    );
+    const leaderNode = leader.nodeName ?? '';
+    const bound = new Map<number, string>();
+    const seats = new Map<number, string>();
+    for (const [rank, pod] of [...view.members, ...view.leaving]) {
+      if (pod.nodeName === undefined || bound.has(rank)) continue;
+      bound.set(rank, pod.nodeName);
+      if (isObstacle(info) || inLeadersDomain(cache, info, leaderNode, pod.nodeName))
+        seats.set(rank, pod.nodeName);
+    }
+    // Members on their way through kube-scheduler will be written down when they are bound.
+    const onTheirWay = [...view.members.values()].some(pod => pod.nodeName === undefined && !isGated(pod));
+    const ranks = Array.from({ length: view.membership.size }, (_, rank) => rank);
+    const missing = ranks.filter(rank => !bound.has(rank));
+    let found: ReadonlyMap<number, string> = seats;
+    let requests: readonly Resources[] = ranks.map(rank => view.members.get(rank)?.requests ?? noResources);
     if (!isObstacle(info)) {
       requests = info.demands.map(demand => demand.requests);
-      const missing = fixed.size < size && unbound.length === 0;
-      const plan = missing
-        ? waiting.plan({ ...info, fixed, excludedNodes: waiting.excludedNodes(view.key) })
-        : undefined;
-      if (plan?.kind === 'plan') nodes = [...plan.nodes];
+      const excluded = waiting.excludedNodes(view.key);
+      if (missing.length > 0 && !onTheirWay) {
+        found = waiting.planRanks(info, [...seats.keys(), ...missing], seats, excluded) ?? seats;
+      }
     }
+    const nodes = ranks.map(rank => found.get(rank) ?? '');
     if (view.plan?.nodes.every((node, rank) => node === nodes[rank])) return;
     const annotation = {
       leaderUid: leader.uid,
@@ -362,29 +369,26 @@ export class PlacementController {
     }
     const excludedNodes = new Map(waiting.excludedNodes(view.key));
     if (bad !== undefined && cause !== 'SeatTaken') excludedNodes.set(bad, `not usable (${cause})`);
-    const moving = new Set([rank, ...this.#otherUnseated(view, rank)]);
-    const fixed = new Map<number, string>();
+    const moving = [rank, ...this.#otherUnseated(view, rank)];
+    const kept = new Map<number, string>();
     info.demands.forEach((_, r) => {
-      const node = view.members.get(r)?.nodeName ?? seatOf(view, r);
-      if (!moving.has(r) && node !== undefined) fixed.set(r, node);
+      const seat = seatOf(view, r);
+      if (!moving.includes(r) && seat !== undefined) kept.set(r, view.members.get(r)?.nodeName ?? seat);
     });
-    const result = rank === 0 ? undefined : waiting.plan({ ...info, fixed, excludedNodes });
-    if (result?.kind === 'plan') {
+    const found =
+      rank === 0 ? undefined : waiting.planRanks(info, [...kept.keys(), ...moving], kept, excludedNodes);
+    if (found !== undefined) {
       if (pod.pinnedTo !== undefined && !this.#replans.take(view.key, nowMs()))
         return this.#outOfBudget(view, leader);
       const generation = (view.plan?.generation ?? 0) + 1;
       const requests = info.demands.map(demand => demand.requests);
-      await this.#writePlanOnly(view, leader, {
-        leaderUid: leader.uid,
-        generation,
-        nodes: result.nodes,
-        requests,
-      });
-      report.reseated(view, pod, result.nodes[rank] ?? '', cause);
+      const nodes = info.demands.map((_, r) => found.get(r) ?? '');
+      await this.#writePlanOnly(view, leader, { leaderUid: leader.uid, generation, nodes, requests });
+      report.reseated(view, pod, nodes[rank] ?? '', cause);
       if (pod.pinnedTo !== undefined) await this.#remake(pod, 'Background', 'member');
       return;
     }
-    await this.#reseatGroup(view, leader, info, excludedNodes, pod);
+    await this.#reseatGroup(view, leader, info, excludedNodes, { pod, cause });
   }
 
   /** Ranks without a pod whose seat is gone too: they move in the same plan. */
@@ -403,7 +407,7 @@ export class PlacementController {
     leader: PodInfo,
     info: GroupInfo,
     excludedNodes: ReadonlyMap<string, string>,
-    pod: PodInfo,
+    { pod, cause }: { readonly pod: PodInfo; readonly cause: ReseatCause },
   ): Promise<void> {
     const { cache, waiting, report, nowMs, strandedAfterMs } = this.#options;
     const since = this.#unseatedSince.get(pod.uid) ?? nowMs();
@@ -413,6 +417,11 @@ export class PlacementController {
       owner?.spec.leaderWorkerTemplate.restartPolicy === 'None' && leader.nodeName !== undefined;
     // What fills the seat may be on its way out, so a gated member gets the time that a pinned one has had.
     const patient = isGated(pod) && nowMs() - since < strandedAfterMs;
+    if (cause === 'NoSeat' && leader.nodeName !== undefined && !patient) {
+      report.released(view, `there is no room for ${pod.name} in the domain of the members that run`);
+      await this.#eachPod([pod], releaseOps);
+      return;
+    }
     const whole = keepsMembers || patient ? undefined : waiting.plan({ ...info, excludedNodes });
     if (whole?.kind !== 'plan') {
       const message = `no other seat for ${pod.name} in the domain of its group`;
@@ -478,6 +487,8 @@ export class PlacementController {
       return;
     }
     if (!isGated(pod)) return this.#processPinnedSingle(pod);
+    // Planned again, it would be held on another node than the one that it is pinned to already.
+    if (this.#ungateSent.has(uid)) return;
     const namespace = cache.namespace(pod.namespace);
     const mode = namespace?.mode ?? 'observe';
     if ((mode !== 'pin' && mode !== 'pin-extender') || namespace?.pinsSingles !== true) {

@@ -1,10 +1,11 @@
 import type { Logger } from 'pino';
-import { lws } from '../api/names.ts';
+import { berth, lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { GroupInfo } from '../group/group-info.ts';
 import { isMembershipError } from '../group/membership.ts';
 import type { PodInfo } from '../group/pod-info.ts';
+import { RecentMap } from '../kube/recent-map.ts';
 import type { LineOutcome } from './waiting-list.ts';
 
 type Waits = Extract<LineOutcome, { kind: 'waits' }>;
@@ -54,6 +55,8 @@ const invalidReasons: ReadonlySet<string> = new Set([
 /** Tells users what became of their groups: one event per decision, a condition while a group waits, metrics, a log line. */
 export class PlacementReport {
   readonly #options: PlacementReportOptions;
+  /** What was last said of a leader's plan, by its UID. */
+  readonly #unreadable = new RecentMap<string, string>(1_000);
   readonly #waiting = new Map<string, { outcome: Waits; writtenMs: number }>();
 
   constructor(options: PlacementReportOptions) {
@@ -101,6 +104,16 @@ export class PlacementReport {
     sinks.countPlaced(Math.max(0, ageMs) / 1000);
     sinks.event(group.leader, 'Normal', 'GroupPlaced', message);
     if (waited) sinks.condition(group.leader, 'True', 'Placed', message);
+  }
+
+  /** Only Berth may write plans, so somebody with all rights has, or a later version has. It is as if there were none. */
+  planUnreadable(leader: PodInfo, message: string): void {
+    const { sinks, log } = this.#options;
+    if (this.#unreadable.get(leader.uid) === message) return;
+    this.#unreadable.set(leader.uid, message);
+    log.warn({ pod: `${leader.namespace}/${leader.name}`, message }, 'plan cannot be read');
+    sinks.countInvalid('InvalidPlan');
+    sinks.event(leader, 'Warning', 'PlanUnreadable', `annotation ${berth.plan}: ${message}; it is made anew`);
   }
 
   adopted(view: GroupView, nodes: readonly string[]): void {

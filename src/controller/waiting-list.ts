@@ -106,6 +106,26 @@ export class WaitingList {
   }
 
   /**
+   * Plans some ranks of a group, the leader's among them: those in `fixed` stay, the others get a node. Ranks that are
+   * not named do not count. Node by rank when there is room.
+   */
+  planRanks(
+    group: GroupInfo,
+    ranks: readonly number[],
+    fixed: ReadonlyMap<number, string>,
+    excludedNodes: ReadonlyMap<string, string>,
+  ): ReadonlyMap<number, string> | undefined {
+    const named = [0, ...ranks.filter(rank => rank !== 0).sort((a, b) => a - b)];
+    const demands = named.flatMap(rank => group.demands[rank] ?? []);
+    const kept = new Map(
+      named.flatMap((rank, at) => (fixed.has(rank) ? [[at, fixed.get(rank) ?? ''] as const] : [])),
+    );
+    const result = this.plan({ demands, topology: group.topology, fixed: kept, excludedNodes });
+    if (result.kind !== 'plan') return undefined;
+    return new Map(named.map((rank, at) => [rank, result.nodes[at] ?? '']));
+  }
+
+  /**
    * One pass over everybody who waits. `place` is called for each that fits and must take the plan into the cache, so
    * that the next one sees the room as taken. Yields to `breathe` between plans.
    */

@@ -121,6 +121,15 @@ t.test('denies what cannot be read, with the field', async t => {
   }
 });
 
+t.test('denies a member that no node can take, and leaves such a single alone', async t => {
+  const field = 'spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms';
+  const terms = { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{}, {}] } };
+  const spec = { affinity: { nodeAffinity: terms } };
+  t.match(review(memberPod(1, { spec })), { kind: 'denied', field });
+  const single = review(buildPod({ spec }), { gateSingles: () => true });
+  t.match(single, { kind: 'admitted', placement: 'left' });
+});
+
 t.test('asks for the live leader of labelled groups only', async t => {
   const leaderOf = () => ({ name: 'head', subdomain: 's' });
   const address = { name: 'MASTER_ADDR', value: 'head.s.serving' };
