@@ -10,8 +10,8 @@ import {
   listPods,
   makeNamespace,
   openBed,
+  rankOf,
   runBerth,
-  splitGroups,
   until,
   waitForReady,
   withFleet,
@@ -21,22 +21,20 @@ t.setTimeout(300_000);
 
 t.test('Berth installed over three groups that stock Kubernetes has placed', async t => {
   const cluster = await openBed(t);
-  await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 4, hostsPerRack: 4, gpus: 8 }) });
+  await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 4, hostsPerRack: 5, gpus: 8 }) });
   const nodes = await listNodes(cluster);
   const namespace = await makeNamespace(t, cluster, {});
-  const spec = { restartPolicy: 'None' };
-  await createLws(cluster, namespace, { name: 'old', replicas: 3, size: 4, gpus: 8, ...spec });
+  const annotations = { 'berth.dev/required-topology': 'rack' };
+  const shape = { replicas: 3, size: 4, gpus: 8, restartPolicy: 'None', annotations };
+  await createLws(cluster, namespace, { name: 'old', ...shape });
   const before = await waitForReady(cluster, namespace, 12);
   const uids = before.map(pod => pod.metadata.uid).sort();
 
   await runBerth(t, cluster);
-  await cluster.request('PATCH', `/api/v1/namespaces/${namespace}`, {
-    metadata: { labels: { 'berth.dev/mode': 'pin' } },
-  });
+  const optIn = { metadata: { labels: { 'berth.dev/mode': 'pin' } } };
+  await cluster.request('PATCH', `/api/v1/namespaces/${namespace}`, optIn);
   await until('all leaders to carry a plan', 30_000, async () => {
-    const leaders = (await listPods(cluster, namespace)).filter(pod =>
-      /^old-\d+$/.test(pod.metadata.name ?? ''),
-    );
+    const leaders = (await listPods(cluster, namespace)).filter(pod => rankOf(pod) === 0);
     return (
       leaders.length === 3 && leaders.every(pod => pod.metadata.annotations?.['berth.dev/plan'] !== undefined)
     );
@@ -45,41 +43,61 @@ t.test('Berth installed over three groups that stock Kubernetes has placed', asy
   t.strictSame(adopted.map(pod => pod.metadata.uid).sort(), uids, 'no UID has changed');
   t.ok(adopted.every(isReady), 'everything runs on');
 
-  // Twelve of sixteen hosts are taken: a group of four must get exactly the four that are left, wherever they are.
-  const other = await makeNamespace(t, cluster);
-  await createLws(cluster, other, { name: 'new', size: 4, gpus: 8 });
-  const fresh = await waitForReady(cluster, other, 4);
-  const taken = new Set(before.map(pod => pod.spec.nodeName));
-  t.notOk(
-    fresh.some(pod => taken.has(pod.spec.nodeName)),
-    'the usage of the adopted groups was counted',
-  );
-  await deleteLws(cluster, other, 'new');
-
-  const victim = before.find(pod => pod.metadata.name === 'old-1-2');
-  await cluster.request('DELETE', `/api/v1/namespaces/${namespace}/pods/old-1-2`);
-  await until('the deleted worker to be back', 30_000, async () => {
-    const pod = (await listPods(cluster, namespace)).find(p => p.metadata.name === 'old-1-2');
-    return pod !== undefined && pod.metadata.uid !== victim?.metadata.uid && isReady(pod);
+  await t.test('their usage is counted: a new group gets hosts that are free', async t => {
+    const other = await makeNamespace(t, cluster);
+    await createLws(cluster, other, { name: 'new', size: 2, gpus: 8 });
+    const fresh = await waitForReady(cluster, other, 2);
+    const taken = new Set(before.map(pod => pod.spec.nodeName));
+    t.notOk(fresh.some(pod => taken.has(pod.spec.nodeName)));
+    await deleteLws(cluster, other, 'new');
   });
-  const after = await listPods(cluster, namespace);
-  const back = after.find(pod => pod.metadata.name === 'old-1-2');
-  t.equal(
-    back?.spec.nodeName,
-    victim?.spec.nodeName,
-    'it returns to the seat that the adopted plan kept for it',
-  );
-  const group = groupsOf(after).get('old-1') ?? [];
-  const leaderRacks = domainsOf(
-    group.filter(pod => pod.metadata.name === 'old-1'),
-    nodes,
-  );
-  t.comment(
-    `leader in ${[...leaderRacks].join()}, worker back in ${[...domainsOf(back ? [back] : [], nodes)].join()}`,
-  );
-  t.equal(
-    after.filter(pod => pod.metadata.uid !== back?.metadata.uid && uids.includes(pod.metadata.uid)).length,
-    11,
-  );
-  t.comment(`groups that stock had split: ${splitGroups(before, nodes).length}`);
+
+  await t.test("a deleted worker returns into its leader's rack, a lone one to its own seat", async t => {
+    const free = freeHostsByRack(nodes, before);
+    const victims = [...groupsOf(before)].flatMap(([, [leader, ...workers]]) => {
+      const home = rackOf(nodes, leader?.spec.nodeName);
+      return workers.map(worker => ({ worker, home, strays: rackOf(nodes, worker.spec.nodeName) !== home }));
+    });
+    const stray = victims.find(({ strays, home }) => strays && (free.get(home) ?? 0) > 0);
+    const resident = victims.find(({ strays, worker }) => !strays && worker !== stray?.worker);
+    t.comment(
+      `${victims.filter(v => v.strays).length} of 9 workers had been placed outside their leader's rack`,
+    );
+    for (const victim of [stray, resident]) {
+      if (victim === undefined) continue;
+      const { name = '', uid } = victim.worker.metadata;
+      await cluster.request('DELETE', `/api/v1/namespaces/${namespace}/pods/${name}`);
+      await until(`${name} to be back`, 30_000, async () => {
+        const pod = (await listPods(cluster, namespace)).find(p => p.metadata.name === name);
+        return pod !== undefined && pod.metadata.uid !== uid && isReady(pod);
+      });
+      const back = (await listPods(cluster, namespace)).filter(pod => pod.metadata.name === name);
+      t.strictSame([...domainsOf(back, nodes)], [victim.home], `${name} is in its leader's rack`);
+      if (!victim.strays) {
+        t.equal(back[0]?.spec.nodeName, victim.worker.spec.nodeName, 'on the seat that was kept for it');
+      }
+    }
+    t.ok(stray, 'stock placement has left a worker outside whose leader had room at home');
+    const after = (await listPods(cluster, namespace)).map(pod => pod.metadata.uid);
+    const deleted = [stray, resident].filter(victim => victim !== undefined).length;
+    t.equal(uids.filter(uid => after.includes(uid)).length, 12 - deleted, 'nobody else was touched');
+  });
 });
+
+type Nodes = Awaited<ReturnType<typeof listNodes>>;
+
+function rackOf(nodes: Nodes, nodeName: string | undefined): string {
+  return nodes.get(nodeName ?? '')?.metadata.labels?.['example.com/rack'] ?? '';
+}
+
+function freeHostsByRack(
+  nodes: Nodes,
+  pods: Awaited<ReturnType<typeof listPods>>,
+): ReadonlyMap<string, number> {
+  const taken = new Set(pods.map(pod => pod.spec.nodeName));
+  const free = new Map<string, number>();
+  for (const name of nodes.keys()) {
+    if (!taken.has(name)) free.set(rackOf(nodes, name), (free.get(rackOf(nodes, name)) ?? 0) + 1);
+  }
+  return free;
+}

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
+import { ApiFailure } from '../../hack/bed/api-client.ts';
 import { awaitAdmission, type BerthProcess, startBerthOn } from '../../hack/bed/berth.ts';
 import { attachCluster, type Cluster, startCluster } from '../../hack/bed/cluster.ts';
 import type { Fleet } from '../../hack/bed/fleet-presets.ts';
@@ -49,6 +50,25 @@ export async function runBerth(
 export async function withFleet(t: Test, cluster: Cluster, fleet: Fleet): Promise<void> {
   await createFleet(cluster, fleet);
   t.teardown(() => deleteFleet(cluster, fleet));
+}
+
+/**
+ * Takes away what a test before may have left on a shared bed: without a Berth its webhooks would refuse members, and
+ * nothing would be measured "without Berth".
+ */
+export async function uninstallBerth(cluster: Cluster): Promise<void> {
+  const admission = '/apis/admissionregistration.k8s.io/v1';
+  for (const path of [
+    `${admission}/mutatingwebhookconfigurations/zz-berth-mutating-webhook-configuration`,
+    ...['pods', 'bindings'].flatMap(what => [
+      `${admission}/validatingadmissionpolicybindings/berth-owned-keys-${what}`,
+      `${admission}/validatingadmissionpolicies/berth-owned-keys-${what}`,
+    ]),
+  ]) {
+    await cluster.request('DELETE', path).catch(error => {
+      if (!(error instanceof ApiFailure && error.status === 404)) throw error;
+    });
+  }
 }
 
 let counter = 0;
@@ -162,12 +182,13 @@ export function singlePod(
   name: string,
   resources: Readonly<Record<string, unknown>>,
   spec: Readonly<Record<string, unknown>> = {},
+  labels: Readonly<Record<string, string>> = {},
 ): Record<string, unknown> {
   const containers = [{ name: 'main', image: 'filler', resources }];
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, namespace },
+    metadata: { name, namespace, labels },
     spec: { terminationGracePeriodSeconds: 1, containers, ...spec },
   };
 }
@@ -208,6 +229,35 @@ export async function waitForReady(
     },
   );
   return last;
+}
+
+/** Waits until Berth says on a pod why its group waits; the sentence. */
+export async function sentenceOn(
+  cluster: Cluster,
+  namespace: string,
+  podName: string,
+  timeoutMs = 20_000,
+): Promise<string> {
+  let sentence: string | undefined;
+  await until(`a sentence on ${podName}`, timeoutMs, async () => {
+    const pod = (await listPods(cluster, namespace)).find(({ metadata }) => metadata.name === podName);
+    const condition = pod && conditionOf(pod, 'berth.dev/Placed');
+    sentence = condition?.status === 'False' ? condition.message : undefined;
+    return sentence !== undefined;
+  });
+  return sentence ?? '';
+}
+
+export interface BedEvent {
+  readonly type: string;
+  readonly reason: string;
+  readonly message: string;
+  readonly involvedObject: { readonly kind: string; readonly name: string };
+}
+
+export async function listEvents(cluster: Cluster, namespace: string): Promise<readonly BedEvent[]> {
+  const path = `/api/v1/namespaces/${namespace}/events`;
+  return (await cluster.request<{ items: BedEvent[] }>('GET', path)).items;
 }
 
 /** Watches the pods of a namespace; ends with the test. */

@@ -1,0 +1,49 @@
+import type { Test } from 'tap';
+import { type BerthProcess, serviceAccount, startBerthOn } from '../../hack/bed/berth.ts';
+import type { Cluster } from '../../hack/bed/cluster.ts';
+import { genericTopology } from './bed.ts';
+
+/** A replica that is killed and started again at the same address, as a container of a Deployment. */
+export interface MortalBerth {
+  readonly process: BerthProcess;
+  /** kill -9; resolves when it is gone. */
+  kill(): Promise<void>;
+  /** Resolves when the next one is ready. */
+  start(): Promise<void>;
+}
+
+export interface MortalBerthOptions {
+  readonly name?: string;
+  /** Whether the first start installs Berth too. Default true. */
+  readonly install?: boolean;
+  readonly lease: Readonly<Record<string, number>>;
+  readonly placement?: Readonly<Record<string, unknown>>;
+}
+
+/** The first one is ready when this resolves; the last one ends with the test. */
+export async function startMortalBerth(
+  t: Test,
+  cluster: Cluster,
+  { name = 'berth', install = true, lease, placement = {} }: MortalBerthOptions,
+): Promise<MortalBerth> {
+  const config = { topology: genericTopology, lease, placement };
+  let current = await startBerthOn(cluster, { config, name, install });
+  const { webhookPort } = current;
+  t.teardown(() => current.stop());
+  const kubeconfigPath = await cluster.serviceAccountKubeconfig(
+    serviceAccount.namespace,
+    serviceAccount.name,
+  );
+  return {
+    get process() {
+      return current;
+    },
+    async kill() {
+      current.kill('SIGKILL');
+      await current.ended;
+    },
+    async start() {
+      current = await startBerthOn(cluster, { config, name, install: false, webhookPort, kubeconfigPath });
+    },
+  };
+}
