@@ -22,8 +22,16 @@ export class BerthArm {
     this.#context = context;
   }
 
-  /** Resolves when Berth reviews pods and places them. */
-  async on(): Promise<BerthProcess> {
+  /** Resolves when Berth reviews pods and places them, or when it is gone. */
+  async switch(on: boolean): Promise<BerthProcess | undefined> {
+    if (on) return this.#on();
+    await this.#running?.stop();
+    this.#running = undefined;
+    await delay(settleMs);
+    return undefined;
+  }
+
+  async #on(): Promise<BerthProcess> {
     if (this.#running === undefined) {
       const start = () => startBerthOn(this.#cluster, { config: { shutdownDelaySeconds: 0 } });
       this.#running = await withNodeOptions(this.#context.nodeOptions, start);
@@ -31,12 +39,6 @@ export class BerthArm {
     }
     await delay(settleMs);
     return this.#running;
-  }
-
-  async off(): Promise<void> {
-    await this.#running?.stop();
-    this.#running = undefined;
-    await delay(settleMs);
   }
 }
 

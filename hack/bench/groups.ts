@@ -39,7 +39,7 @@ export async function measureGroups(
     const shape = { name: 'bench', groups: scaled(context, fullGroups), size: groupSize, gpusPerPod };
     const runs: Record<Arm, Run[]> = { stock: [], pin: [] };
     for (const arm of order) {
-      await (arm === 'pin' ? berth.on() : berth.off());
+      await berth.switch(arm === 'pin');
       const run = await bindGroups(cluster, arm, shape, racks);
       context.say(
         `groups of ${gpusPerPod} GPUs a pod, ${arm}: ${run.seconds.toFixed(2)} s, ` +

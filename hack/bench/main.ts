@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 const neededMajor = 24;
@@ -10,9 +11,15 @@ if (Number(process.versions.node.split('.')[0]) < neededMajor) {
   );
   process.exit(2);
 }
-const { installDependencies } = await import('../test-runner/dependencies.ts');
-installDependencies(root);
-
+if (process.platform !== 'linux') {
+  process.stderr.write('berth: the benchmarks read /proc, which only Linux has.\n');
+  process.exit(2);
+}
+// npm writes this file last.
+if (!existsSync(join(root, 'node_modules/.package-lock.json'))) {
+  process.stderr.write('berth: dependencies are missing; `npm ci` installs them.\n');
+  process.exit(2);
+}
 // Not before: what is imported from there comes from node_modules.
 const { runCommand } = await import('./command.ts');
 process.exitCode = await runCommand();

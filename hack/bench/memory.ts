@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type BerthProcess, installBerth, serviceAccount, startBerthOn, webhookUrlOf } from '../bed/berth.ts';
 import { type Cluster, readState } from '../bed/cluster.ts';
@@ -11,6 +9,7 @@ import { type BenchContext, scaled } from './context.ts';
 import type { Figure, Unit } from './figures.ts';
 import { inLanes, numbers } from './lanes.ts';
 import { makeNamespace } from './namespaces.ts';
+import { type Memory, memoryOf } from './process-facts.ts';
 import { summarize } from './statistics.ts';
 import { residentGroupSize, residentPod } from './workloads.ts';
 
@@ -23,13 +22,6 @@ const fullChanges = 2_000;
 const restMs = 10_000;
 const megabyte = 1_000_000;
 
-/** What a process takes, in bytes. */
-interface Memory {
-  readonly residentBytes: number;
-  /** The most that was ever resident. */
-  readonly peakBytes: number;
-}
-
 /**
  * How much memory Berth takes at 5,000 nodes and 50,000 pods, and how long it takes to read them; beside it
  * kube-scheduler, which keeps the same objects. Stops the controllers of the cluster.
@@ -41,6 +33,8 @@ export async function measureMemory(
 ): Promise<readonly Figure[]> {
   const namespaces: string[] = [];
   for (const _ of numbers(namespaceCount)) namespaces.push(await makeNamespace(cluster, 'stock'));
+  const [webhookPort = 0] = await freePorts(1);
+  await installBerth(cluster, { webhookUrl: webhookUrlOf(webhookPort) });
   // They would only take time from those that are measured, and look for owners that these pods do not have.
   for (const component of ['kube-controller-manager', 'kube-scheduler', 'lws'] as const) {
     await cluster.stopComponent(component);
@@ -49,14 +43,14 @@ export async function measureMemory(
   context.say(`creating ${pods} bound pods`);
   await createResidents(cluster, fleet, namespaces);
 
-  const { berth, readySeconds } = await startMeasured(cluster, context);
+  const { berth, readySeconds } = await startMeasured(cluster, webhookPort, context);
   await awaitLease(berth);
   await delay(restMs);
-  const rested = await memoryOf(berth.pid);
+  const rested = memoryOf(berth.pid);
   await sayHeap('after reading', berth, rested, context);
   await changePods(cluster, namespaces, scaled(context, fullChanges));
   await delay(restMs);
-  const changed = await memoryOf(berth.pid);
+  const changed = memoryOf(berth.pid);
   await sayHeap('after changes', berth, changed, context);
   await berth.stop();
 
@@ -109,10 +103,9 @@ function groupOf(member: number): { number: number; name: string; rank: number }
 
 async function startMeasured(
   cluster: Cluster,
+  webhookPort: number,
   context: BenchContext,
 ): Promise<{ berth: BerthProcess; readySeconds: number }> {
-  const [webhookPort = 0] = await freePorts(1);
-  await installBerth(cluster, { webhookUrl: webhookUrlOf(webhookPort) });
   const kubeconfigPath = await cluster.serviceAccountKubeconfig(
     serviceAccount.namespace,
     serviceAccount.name,
@@ -147,18 +140,7 @@ async function measureScheduler(cluster: Cluster): Promise<{ memory: Memory; rea
   const { layout } = await readState(cluster.stateFile);
   const pid = runningPid(layout, 'kube-scheduler');
   if (pid === undefined) throw new Error('kube-scheduler has ended');
-  return { memory: await memoryOf(pid), readySeconds };
-}
-
-/** From /proc, so on Linux alone. */
-async function memoryOf(pid: number): Promise<Memory> {
-  const status = await readFile(join('/proc', String(pid), 'status'), 'utf8');
-  const bytesOf = (field: string) => {
-    const match = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status);
-    if (match === null) throw new Error(`/proc/${pid}/status has no ${field}`);
-    return Number(match[1]) * 1024;
-  };
-  return { residentBytes: bytesOf('VmRSS'), peakBytes: bytesOf('VmHWM') };
+  return { memory: memoryOf(pid), readySeconds };
 }
 
 async function sayHeap(

@@ -14,7 +14,7 @@ let made = 0;
 
 /** A fresh namespace; for `pin` one in which Berth, which must run, reviews every pod already. */
 export async function makeNamespace(cluster: Cluster, arm: Arm): Promise<string> {
-  const name = `bench-${arm}-${++made}`;
+  const name = `bench-${process.pid}-${++made}`;
   const metadata = { name, labels: labelsOf[arm] };
   await cluster.request('POST', '/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata });
   // Without it pods are refused.
