@@ -1,10 +1,5 @@
 import { join } from 'node:path';
-import { installDependencies } from './dependencies.ts';
+import { runCommand } from './command.ts';
 
-const root = join(import.meta.dirname, '../..');
-const startedMs = performance.now();
-installDependencies(root);
-
-// Not before: what is imported from there comes from node_modules.
-const { runCommand } = await import('./command.ts');
-process.exitCode = await runCommand(root, (performance.now() - startedMs) / 1000);
+const startedMs = Number(process.env['BERTH_TEST_STARTED_MS'] ?? Date.now());
+process.exitCode = await runCommand(join(import.meta.dirname, '../..'), (Date.now() - startedMs) / 1000);

@@ -1,5 +1,5 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
-import { demandOfPod } from '../group/demand.ts';
+import { demandOfPod, interPodKeyOf } from '../group/demand.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import type { TopologyRequest } from '../group/topology-request.ts';
@@ -32,6 +32,8 @@ export interface WaitingListOptions {
   readonly membersLateAfterMs: number;
   readonly onPlanned: (seconds: number, outcome: 'planned' | 'rejected' | 'undecided') => void;
 }
+
+type PlanRequest = Omit<PlanInput, 'memo' | 'snapshot'>;
 
 /** A pod outside any group is a group of one that asks for no topology. */
 const anywhere: TopologyRequest = { requiredLevel: undefined, preferredLevel: undefined, sameLabels: [] };
@@ -96,7 +98,7 @@ export class WaitingList {
   }
 
   /** Plans one group or re-plans some of its ranks; timed. */
-  plan(input: Omit<PlanInput, 'memo' | 'snapshot'>): GroupPlan | Rejection | Undecided {
+  plan(input: PlanRequest): GroupPlan | Rejection | Undecided {
     const startedMs = this.#options.nowMs();
     const result = planGroup({ ...input, memo: this.#memo, snapshot: this.#options.cache.snapshot() });
     const outcome =
@@ -175,7 +177,7 @@ export class WaitingList {
       };
     }
     const input = this.#inputOf(group);
-    const signature = signatureOf(input);
+    const signature = signatureOf(input, this.#repellersAbout());
     const result = refused.get(signature) ?? this.plan(input);
     if (result.kind === 'plan') return { kind: 'planned', group, plan: result };
     refused.set(signature, result);
@@ -189,14 +191,14 @@ export class WaitingList {
       topology: anywhere,
       excludedNodes: this.#excludedFor(pod.uid),
     };
-    const signature = signatureOf(input);
+    const signature = signatureOf(input, this.#repellersAbout());
     const result = refused.get(signature) ?? this.plan(input);
     if (result.kind === 'plan') return { kind: 'planned-single', pod, node: result.nodes[0] ?? '' };
     refused.set(signature, result);
     return { kind: 'waits', key: pod.uid, leader: pod, ...this.#explain(result) };
   }
 
-  #inputOf(group: GroupInfo): Omit<PlanInput, 'memo' | 'snapshot'> {
+  #inputOf(group: GroupInfo): PlanRequest {
     return { demands: group.demands, topology: group.topology, excludedNodes: this.#excludedFor(group.key) };
   }
 
@@ -208,7 +210,7 @@ export class WaitingList {
   }
 
   /** Only the first aged one gets a reservation, and keeps it until it is placed, gone, or could never use it. */
-  #reserveIfAged(waiting: Waiting, input: Omit<PlanInput, 'memo' | 'snapshot'>): void {
+  #reserveIfAged(waiting: Waiting, input: PlanRequest): void {
     if (this.#reservation !== undefined && this.#reservation.groupKey !== waiting.key) return;
     const aged = firstAged([waiting], this.#options.wallMs(), this.#options.agedAfterMs);
     if (aged === undefined) return;
@@ -224,16 +226,25 @@ export class WaitingList {
     this.#reservation = { groupKey: waiting.key, level: chosen.level, domain: chosen };
   }
 
+  #repellersAbout(): boolean {
+    for (const _ of this.#options.cache.snapshot().repellingPods()) return true;
+    return false;
+  }
+
   #explain(result: Rejection | Undecided): { reason: string; message: string } {
     if (result.kind === 'undecided') return { reason: 'Undecided', message: result.reason };
     return { reason: result.code, message: describeRejection(result, this.#options.cache.levels) };
   }
 }
 
-/** Two that ask for the same are refused alike as long as nothing was placed or freed between them. */
-function signatureOf(input: Omit<PlanInput, 'memo' | 'snapshot'>): string {
+/**
+ * Two that ask for the same are refused alike as long as nothing was placed or freed between them. Where pods with
+ * anti-affinity are about, namespace and labels count too: they may keep one out and not the other.
+ */
+function signatureOf(input: PlanRequest, repellersAbout: boolean): string {
   const runs: { key: string; count: number }[] = [];
-  for (const { key } of input.demands) {
+  for (const demand of input.demands) {
+    const key = repellersAbout ? interPodKeyOf(demand) : demand.key;
     const last = runs.at(-1);
     if (last?.key === key) last.count++;
     else runs.push({ key, count: 1 });
