@@ -202,7 +202,17 @@ function makeReflectors({ client, metrics, log }: BerthOptions, cache: ClusterCa
     reflect<Namespace, ReturnType<typeof decodeNamespace>>(
       'namespaces',
       '/api/v1/namespaces',
-      decodeNamespace,
+      namespace => {
+        const record = decodeNamespace(namespace);
+        if (record.invalidMode !== undefined) {
+          metrics.invalidRequests.inc({ field: `metadata.labels[${berth.mode}]` });
+          log.warn(
+            { namespace: record.name, mode: record.invalidMode },
+            'unknown placement mode, only observed',
+          );
+        }
+        return record;
+      },
       cache.namespaces,
     ),
     reflect<LeaderWorkerSet, LeaderWorkerSet>(

@@ -46,20 +46,23 @@ function sendOnce(exchange: Exchange): Promise<Answer> {
     );
     const onAbort = () => fail(signal?.reason);
     signal?.addEventListener('abort', onAbort);
+    const onError = (error: Error) =>
+      fail(unreachable(error, request.reusedSocket ? 'stale-connection' : undefined));
     const settle = () => {
       timer.cancel();
       signal?.removeEventListener('abort', onAbort);
+      // A pooled socket refers to the request that opened it for as long as it lives, and through our listeners that
+      // request would keep its answer, a page of a list for one. Without any listener an error would end the process.
+      request.on('error', ignore);
+      request.off('error', onError);
     };
     const fail = (error: unknown) => {
       settle();
       reject(error);
       request.destroy();
     };
-    // Stays attached after the end: an error event without a listener would end the process.
-    request.on('error', error =>
-      fail(unreachable(error, request.reusedSocket ? 'stale-connection' : undefined)),
-    );
-    request.on('response', response => {
+    request.on('error', onError);
+    request.once('response', response => {
       const status = response.statusCode ?? 0;
       const succeed = (body: Buffer) => {
         settle();
@@ -83,10 +86,19 @@ function readBody(
   fail: (error: Error) => void,
 ): void {
   const chunks: Buffer[] = [];
-  response.on('data', (chunk: Buffer) => chunks.push(chunk));
+  const onData = (chunk: Buffer) => void chunks.push(chunk);
+  response.on('data', onData);
   response.on('error', fail);
-  response.on('end', () => succeed(Buffer.concat(chunks)));
+  response.once('end', () => {
+    // As with the listeners of the request.
+    response.off('data', onData);
+    response.on('error', ignore);
+    response.off('error', fail);
+    succeed(Buffer.concat(chunks));
+  });
 }
+
+function ignore(): void {}
 
 /** Turns whatever a socket or stream threw into ApiUnreachable. */
 export function unreachable(error: unknown, detail?: UnreachableDetail): ApiUnreachable {
