@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Server as TlsServer } from 'node:tls';
-import { type FastifyInstance, fastify } from 'fastify';
+import { type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { placementFrom } from '../webhooks/placement.ts';
 import { podWebhook } from '../webhooks/plugin.ts';
@@ -100,7 +100,10 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     onAcquired: () => void takeOver(),
     onLost: reason => {
       acting = false;
-      log.warn({ reason }, 'lease lost, placement stands down');
+      log[reason === 'stopped' ? 'info' : 'warn'](
+        { reason },
+        'lease given up or lost, placement stands down',
+      );
       controller.standDown();
     },
   });
@@ -263,7 +266,7 @@ function makeWebhookServer(
   const server = fastify({
     https: { cert, key, minVersion: 'TLSv1.2' },
     loggerInstance: log.child({ server: 'webhook' }),
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     // The API server keeps connections for 90 s; a connection that we close first loses a request now and then.
     keepAliveTimeout: 120_000,
     forceCloseConnections: 'idle',

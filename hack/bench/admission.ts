@@ -4,7 +4,7 @@ import { berth, lws } from '../../src/api/names.ts';
 import { pinnedNodes } from '../../src/cluster/node-affinity.ts';
 import { type BerthProcess, startBerthOn, type WebhookConfiguration, webhookUrlOf } from '../bed/berth.ts';
 import type { Cluster } from '../bed/cluster.ts';
-import { awaitLease, withNodeOptions } from './berth-arm.ts';
+import { awaitLease, withEnvironment } from './berth-arm.ts';
 import { type BenchContext, scaled } from './context.ts';
 import type { Figure } from './figures.ts';
 import { makeNamespace } from './namespaces.ts';
@@ -37,7 +37,7 @@ const configurationPath =
 export async function measureAdmission(cluster: Cluster, context: BenchContext): Promise<readonly Figure[]> {
   // Pinned workers must stay unbound, or their reviews would be those of members that already run.
   await cluster.stopComponent('kube-scheduler');
-  const running = await withNodeOptions(context.nodeOptions, () => startBerthOn(cluster));
+  const running = await withEnvironment(context.environment, () => startBerthOn(cluster));
   await awaitLease(running);
   const namespace = await makeNamespace(cluster, 'pin');
   const pods = await planGroups(cluster, namespace, scaled(context, fullGroups));

@@ -34,7 +34,7 @@ export class BerthArm {
   async #on(): Promise<BerthProcess> {
     if (this.#running === undefined) {
       const start = () => startBerthOn(this.#cluster, { config: { shutdownDelaySeconds: 0 } });
-      this.#running = await withNodeOptions(this.#context.nodeOptions, start);
+      this.#running = await withEnvironment(this.#context.environment, start);
       await awaitLease(this.#running);
     }
     await delay(settleMs);
@@ -49,14 +49,19 @@ export function awaitLease(berth: BerthProcess): Promise<void> {
   );
 }
 
-/** Runs `start` so that the processes it starts get these flags of Node. */
-export async function withNodeOptions<T>(nodeOptions: string, start: () => Promise<T>): Promise<T> {
-  const before = process.env['NODE_OPTIONS'];
-  if (nodeOptions !== '') process.env['NODE_OPTIONS'] = [before, nodeOptions].filter(Boolean).join(' ');
+/** Runs `start` so that the processes it starts find these variables in their environment. */
+export async function withEnvironment<T>(
+  environment: Readonly<Record<string, string>>,
+  start: () => Promise<T>,
+): Promise<T> {
+  const before = Object.keys(environment).map(key => [key, process.env[key]] as const);
+  Object.assign(process.env, environment);
   try {
     return await start();
   } finally {
-    if (before === undefined) delete process.env['NODE_OPTIONS'];
-    else process.env['NODE_OPTIONS'] = before;
+    for (const [key, value] of before) {
+      if (value === undefined) delete process.env[key];
+      else process.env[key] = value;
+    }
   }
 }

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { Command, InvalidArgumentError } from 'commander';
 import { BuildError } from '../bed/go-command.ts';
 import type { BenchContext } from './context.ts';
+import { assignmentsIn, deployedEnvironment } from './deployed-runtime.ts';
 import { type Figure, type PartName, partNames } from './figures.ts';
 import { thisMachine } from './machine.ts';
 import { runParts } from './parts.ts';
@@ -11,7 +12,7 @@ interface Options {
   readonly only: readonly PartName[];
   readonly json?: boolean;
   readonly scale: number;
-  readonly nodeOptions: string;
+  readonly berthEnv: string;
 }
 
 /** Runs what the command line asks for, tells the progress on standard error and prints the figures. */
@@ -22,7 +23,8 @@ export async function runCommand(): Promise<number> {
     const seconds = Math.round((performance.now() - startedMs) / 1000);
     process.stderr.write(`${String(seconds).padStart(4)} s  ${text}\n`);
   };
-  const context: BenchContext = { scale: options.scale, nodeOptions: options.nodeOptions, say };
+  const environment = { ...(await deployedEnvironment()), ...assignmentsIn(options.berthEnv) };
+  const context: BenchContext = { scale: options.scale, environment, say };
   let figures: readonly Figure[];
   try {
     figures = await runParts(options.only, context);
@@ -37,7 +39,7 @@ export async function runCommand(): Promise<number> {
     berthCommit: commitOf(),
     seconds: (performance.now() - startedMs) / 1000,
     figures,
-    notes: notesOf(options),
+    notes: notesOf(context),
   };
   process.stdout.write(options.json ? renderJson(report) : renderMarkdown(report));
   return 0;
@@ -57,7 +59,11 @@ function readOptions(): Options {
       parseScale,
       1,
     )
-    .option('--node-options <flags>', 'flags of Node for Berth, e.g. --max-semi-space-size=4', '')
+    .option(
+      '--berth-env <variables>',
+      'KEY=value ... laid over those that deploy/Dockerfile sets, e.g. NODE_OPTIONS=--max-semi-space-size=4',
+      '',
+    )
     .showHelpAfterError('(npm run bench -- --help shows what there is)');
   return program.parse().opts<Options>();
 }
@@ -94,11 +100,12 @@ function commitOf(): string {
   }
 }
 
-function notesOf({ scale, nodeOptions }: Options): readonly string[] {
+function notesOf({ scale, environment }: BenchContext): readonly string[] {
+  const variables = Object.entries(environment).map(([key, value]) => `${key}=${value}`);
   return [
     ...(scale === 1
       ? []
       : [`Sizes were scaled by ${scale}: these figures show only that the benchmarks run.`]),
-    ...(nodeOptions === '' ? [] : [`Berth ran with \`${nodeOptions}\`.`]),
+    `Berth ran with \`${variables.join(' ')}\`.`,
   ];
 }

@@ -2,8 +2,8 @@
 export interface BenchContext {
   /** Fraction of the full sizes. */
   readonly scale: number;
-  /** Flags of Node for the measured Berth, on top of the defaults; empty for none. */
-  readonly nodeOptions: string;
+  /** Environment variables of the measured Berth, flags of Node (NODE_OPTIONS) among them. */
+  readonly environment: Readonly<Record<string, string>>;
   /** Tells whoever waits what is being done. */
   readonly say: (text: string) => void;
 }

@@ -4,7 +4,7 @@ import { type Cluster, readState } from '../bed/cluster.ts';
 import type { Fleet } from '../bed/fleet-presets.ts';
 import { freePorts } from '../bed/ports.ts';
 import { runningPid } from '../bed/processes.ts';
-import { awaitLease, withNodeOptions } from './berth-arm.ts';
+import { awaitLease, withEnvironment } from './berth-arm.ts';
 import { type BenchContext, scaled } from './context.ts';
 import type { Figure, Unit } from './figures.ts';
 import { inLanes, numbers } from './lanes.ts';
@@ -113,7 +113,7 @@ async function startMeasured(
   const startedMs = performance.now();
   const start = () =>
     startBerthOn(cluster, { install: false, webhookPort, kubeconfigPath, name: 'berth-memory' });
-  const berth = await withNodeOptions(context.nodeOptions, start);
+  const berth = await withEnvironment(context.environment, start);
   return { berth, readySeconds: (performance.now() - startedMs) / 1000 };
 }
 
