@@ -21,7 +21,7 @@ t.setTimeout(300_000);
 
 t.test('Berth installed over three groups that stock Kubernetes has placed', async t => {
   const cluster = await openBed(t);
-  await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 4, hostsPerRack: 5, gpus: 8 }) });
+  await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 4, hostsPerRack: 8, gpus: 8 }) });
   const nodes = await listNodes(cluster);
   const namespace = await makeNamespace(t, cluster, {});
   const annotations = { 'berth.dev/required-topology': 'rack' };

@@ -63,8 +63,10 @@ t.test('what users get wrong is named to them, and never placed without its cons
         /^berth_invalid_requests_total\{field="InvalidTopology"\} [1-9]/m,
         'it is counted',
       );
-      const waiting = await listPods(cluster, namespace);
-      t.ok(waiting.length === 4 && waiting.every(isGatedByBerth), 'all four are gated');
+      await until('all four to be there, gated', 20_000, async () => {
+        const waiting = await listPods(cluster, namespace);
+        return waiting.length === 4 && waiting.every(isGatedByBerth);
+      });
 
       const metadata = { annotations: inOneRack };
       await cluster.request('PATCH', lwsPath(namespace, 'typo'), { metadata });

@@ -209,23 +209,47 @@ export async function listNodes(cluster: Cluster): Promise<Map<string, Node>> {
 }
 
 /** Waits until `count` pods of the namespace are bound and Ready; the pods then. */
-export async function waitForReady(
+export function waitForReady(
   cluster: Cluster,
   namespace: string,
   count: number,
   timeoutMs = 60_000,
   selector = '',
 ): Promise<Pod[]> {
+  return waitForPods({ cluster, namespace, count, timeoutMs, selector, what: 'ready', isDone: isReady });
+}
+
+/** The same for pods that have their node: Ready is the simulated kubelet's, who is slow on a large busy fleet. */
+export function waitForBound(
+  cluster: Cluster,
+  namespace: string,
+  count: number,
+  timeoutMs = 60_000,
+): Promise<Pod[]> {
+  const isDone = (pod: Pod) => pod.spec.nodeName !== undefined;
+  return waitForPods({ cluster, namespace, count, timeoutMs, selector: '', what: 'bound', isDone });
+}
+
+async function waitForPods(wanted: {
+  readonly cluster: Cluster;
+  readonly namespace: string;
+  readonly count: number;
+  readonly timeoutMs: number;
+  readonly selector: string;
+  readonly what: string;
+  readonly isDone: (pod: Pod) => boolean;
+}): Promise<Pod[]> {
+  const { cluster, namespace, count, timeoutMs, selector, what, isDone } = wanted;
   let last: Pod[] = [];
   await until(
     () =>
-      `${count} ready pods in ${namespace} (${last.filter(isReady).length} of ${last.length} are: ${summary(last)})`,
+      `${count} ${what} pods in ${namespace} (${last.filter(isDone).length} of ${last.length} are: ${summary(last)})`,
     timeoutMs,
     async () => {
       last = (await listPods(cluster, namespace, selector)).filter(
         pod => pod.metadata.deletionTimestamp === undefined,
       );
-      return last.length === count && last.every(isReady);
+      return last.length === count && last.every(isDone);
     },
   );
   return last;

@@ -14,7 +14,7 @@ import {
   singlePod,
   splitGroups,
   until,
-  waitForReady,
+  waitForBound,
   withFleet,
 } from './bed.ts';
 
@@ -36,7 +36,7 @@ t.test('4 racks x 4 hosts: three groups of four whole hosts', async t => {
   await t.test('without Berth the same manifest splits groups over racks', async t => {
     const namespace = await makeNamespace(t, cluster, {});
     await createLws(cluster, namespace, wanted);
-    const pods = await waitForReady(cluster, namespace, 12);
+    const pods = await waitForBound(cluster, namespace, 12);
     const split = splitGroups(pods, nodes);
     t.comment(`stock kube-scheduler: ${split.length} of 3 groups split (${split.join('; ')})`);
     t.ok(split.length > 0, 'stock placement splits at least one group');
@@ -47,8 +47,8 @@ t.test('4 racks x 4 hosts: three groups of four whole hosts', async t => {
     const namespace = await makeNamespace(t, cluster);
     const startedMs = Date.now();
     await createLws(cluster, namespace, wanted);
-    const pods = await waitForReady(cluster, namespace, 12);
-    t.comment(`12 pods ready ${Date.now() - startedMs} ms after creation`);
+    const pods = await waitForBound(cluster, namespace, 12);
+    t.comment(`12 pods bound ${Date.now() - startedMs} ms after creation`);
     t.strictSame(splitGroups(pods, nodes), [], 'no group is split');
     const groups = groupsOf(pods);
     t.equal(groups.size, 3);
@@ -86,7 +86,7 @@ t.test('1,000 nodes in 56 racks, half full of singles', async t => {
 
   const stock = await makeNamespace(t, cluster, {});
   await createLws(cluster, stock, wanted);
-  const split = splitGroups(await waitForReady(cluster, stock, 12), nodes);
+  const split = splitGroups(await waitForBound(cluster, stock, 12), nodes);
   t.comment(`stock kube-scheduler: ${split.length} of 3 groups split (${split.join('; ')})`);
   t.ok(split.length > 0, 'stock placement splits at least one group');
   await removeNamespace(cluster, stock);
@@ -95,7 +95,7 @@ t.test('1,000 nodes in 56 racks, half full of singles', async t => {
   const namespace = await makeNamespace(t, cluster);
   const startedMs = Date.now();
   await createLws(cluster, namespace, wanted);
-  const pods = await waitForReady(cluster, namespace, 12);
-  t.comment(`12 pods ready ${Date.now() - startedMs} ms after creation`);
+  const pods = await waitForBound(cluster, namespace, 12);
+  t.comment(`12 pods bound ${Date.now() - startedMs} ms after creation`);
   t.strictSame(splitGroups(pods, nodes), [], 'no group is split');
 });
