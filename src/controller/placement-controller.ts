@@ -318,7 +318,12 @@ export class PlacementController {
     // Members on their way through kube-scheduler will be written down when they are bound.
     const onTheirWay = [...view.members.values()].some(pod => pod.nodeName === undefined && !isGated(pod));
     const ranks = Array.from({ length: view.membership.size }, (_, rank) => rank);
-    const missing = ranks.filter(rank => !bound.has(rank));
+    // An adopted plan is written again when strays are found bound: whoever is away meanwhile keeps the seat it has.
+    for (const rank of ranks) {
+      const seat = seatOf(view, rank);
+      if (!bound.has(rank) && seat !== undefined && cache.node(seat) !== undefined) seats.set(rank, seat);
+    }
+    const missing = ranks.filter(rank => !bound.has(rank) && !seats.has(rank));
     let found: ReadonlyMap<number, string> = seats;
     let requests: readonly Resources[] = ranks.map(rank => view.members.get(rank)?.requests ?? noResources);
     if (!isObstacle(info)) {

@@ -87,7 +87,7 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
-/** A page of pods this long is 1 to 2 MB and dies young; with 500 the heap of a large cluster's Berth grows by a third. */
+/** A page of pods this long is about 1 MB and dies young; longer ones made the heap of a large cluster's Berth grow. */
 const defaultPageSize = 100;
 /** So many refusals of one watch in a row, each an answer of the server, make its resourceVersion suspect. */
 const stuckAfterRefusals = 3;
