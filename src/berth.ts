@@ -380,7 +380,6 @@ function makeController(
     waiting,
     writes: placementWrites(client),
     report: new PlacementReport({ cache, sinks, log, ...time }),
-    log,
     nowMs: time.nowMs,
     mayAct,
     strandedAfterMs: strandedAfterSeconds * 1000,

@@ -2,10 +2,11 @@ import type { Pod } from '../src/api/kubernetes.ts';
 import { berth, ownedAnnotations } from '../src/api/names.ts';
 import { type JsonPatchOperation, matchesNoNode, pinOps } from '../src/cluster/node-affinity.ts';
 import { isMembershipError, type Membership, membershipOf } from '../src/group/membership.ts';
+import type { PlacementMode } from '../src/group/owner.ts';
 import { envOps, type LeaderIdentity } from './inject-env.ts';
 import { modelOps } from './model-volume.ts';
 import { annotationField, isRefusal, nothingToInject, type Operation, pointerSegment } from './review.ts';
-import { type Mode, type ScopeReason, whyNotOurs } from './scope.ts';
+import { type ScopeReason, whyNotOurs } from './scope.ts';
 
 /** What is to become of a pod's place at CREATE. */
 export type PlacementVerdict =
@@ -20,7 +21,7 @@ export type PlacementVerdict =
 
 export interface PodReviewDeps {
   /** Undefined where the namespace has not opted in. */
-  readonly namespaceMode: (namespace: string) => Mode | undefined;
+  readonly namespaceMode: (namespace: string) => PlacementMode | undefined;
   /** Whether single pods of a namespace are placed too (namespace label `berth.dev/singles: pin`). */
   readonly gateSingles: (namespace: string) => boolean;
   /** Membership is undefined for single pods. */

@@ -7,9 +7,7 @@ import {
   k8s,
 } from '../src/api/names.ts';
 import { matchesNoNode, pinnedNodes } from '../src/cluster/node-affinity.ts';
-
-/** Placement mode of a namespace, the value of its label `berth.dev/mode`. */
-export type Mode = 'observe' | 'pin' | 'pin-extender' | 'extender';
+import type { PlacementMode } from '../src/group/owner.ts';
 
 /** Why a pod is counted but never touched. */
 export type ScopeReason =
@@ -102,7 +100,7 @@ export const matchConditions: readonly MatchCondition[] = podRules.map(rule => (
 /** The first reason to leave a pod alone, or undefined when it is Berth's to place. */
 export function whyNotOurs(
   pod: Pod,
-  { namespaceMode }: { readonly namespaceMode: Mode | undefined },
+  { namespaceMode }: { readonly namespaceMode: PlacementMode | undefined },
 ): ScopeReason | undefined {
   if (namespaceMode === undefined || namespaceMode === 'observe') return 'namespace-observed';
   return podRules.find(rule => rule.excludes(pod))?.reason;

@@ -1,6 +1,6 @@
 import { type GroupView, seatOf } from '../cache/group-view.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
-import type { PlacementMode } from '../group/owner.ts';
+import { type PlacementMode, pinsPods } from '../group/owner.ts';
 import { isGated, type PodInfo } from '../group/pod-info.ts';
 
 /** What a group needs next. One thing at a time: each leads to changes that bring the group here again. */
@@ -38,7 +38,7 @@ export function decideGroup(facts: GroupFacts): GroupDecision {
   const { view, mode } = facts;
   const { leader, plan } = view;
   const gated = [...view.members.values()].filter(pod => isGated(pod) && !facts.ungateSent(pod));
-  if (mode !== 'pin' && mode !== 'pin-extender') {
+  if (!pinsPods(mode)) {
     const waiting = [...gated, ...view.others.filter(pod => isGated(pod) && !pod.terminating)];
     if (waiting.length === 0) return { kind: 'none' };
     return { kind: 'release', pods: waiting, reason: `the namespace is in mode ${mode}` };

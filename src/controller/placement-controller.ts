@@ -1,4 +1,3 @@
-import type { Logger } from 'pino';
 import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
 import { type GroupView, rankOf, seatOf } from '../cache/group-view.ts';
 import type { JsonPatchOperation } from '../cluster/node-affinity.ts';
@@ -6,6 +5,7 @@ import { UnpinnableError } from '../cluster/node-affinity.ts';
 import { noResources, type Resources } from '../cluster/resources.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
 import { isMembershipError } from '../group/membership.ts';
+import { pinsPods } from '../group/owner.ts';
 import {
   formatPlanAnnotation,
   maxPlanAnnotationBytes,
@@ -16,7 +16,7 @@ import type { WorkQueue } from '../kube/work-queue.ts';
 import { decideGroup, type GroupDecision, type ReseatCause } from './decide.ts';
 import { describeGroup, inLeadersDomain, modeOf, whyGroupNotPlaceable } from './group-source.ts';
 import type { PlacementReport } from './placement-report.ts';
-import { placeOps, planOnlyOps, releaseOps } from './pod-patches.ts';
+import { placeOps, planOps, releaseOps } from './pod-patches.ts';
 import { WindowBudget } from './waiting-line.ts';
 import type { LineOutcome, WaitingList } from './waiting-list.ts';
 
@@ -34,7 +34,6 @@ export interface PlacementControllerOptions {
   readonly waiting: WaitingList;
   readonly writes: PlacementWrites;
   readonly report: PlacementReport;
-  readonly log: Logger;
   readonly nowMs: () => number;
   /** Whether this process holds the Lease and knows the whole cluster; asked right before every write. */
   readonly mayAct: () => boolean;
@@ -256,7 +255,7 @@ export class PlacementController {
         return;
       case 'release':
         report.released(view, decision.reason);
-        await this.#eachPod(decision.pods, pod => releaseOps(pod));
+        await this.#eachPod(decision.pods, releaseOps);
         return;
       case 'plan':
         waiting.addGroup(view.key);
@@ -348,7 +347,7 @@ export class PlacementController {
       .map(([, pod]) => pod);
     if (gated.length === 0 || isObstacle(info)) return;
     report.released(view, 'there is no room for the missing members in the domain of those that run');
-    await this.#eachPod(gated, pod => releaseOps(pod));
+    await this.#eachPod(gated, releaseOps);
   }
 
   /**
@@ -464,7 +463,7 @@ export class PlacementController {
     const { cache } = this.#options;
     cache.assumePlan(leader, annotation);
     try {
-      await this.#patch(leader, planOnlyOps(leader, formatPlanAnnotation(annotation)));
+      await this.#patch(leader, planOps(leader, formatPlanAnnotation(annotation)));
     } catch (error) {
       cache.forgetPlan(leader);
       if (!this.#isStale(error)) throw error;
@@ -495,8 +494,7 @@ export class PlacementController {
     // Planned again, it would be held on another node than the one that it is pinned to already.
     if (this.#ungateSent.has(uid)) return;
     const namespace = cache.namespace(pod.namespace);
-    const mode = namespace?.mode ?? 'observe';
-    if ((mode !== 'pin' && mode !== 'pin-extender') || namespace?.pinsSingles !== true) {
+    if (namespace?.pinsSingles !== true || !pinsPods(namespace.mode)) {
       waiting.remove(uid);
       await this.#eachPod([pod], releaseOps);
       return;

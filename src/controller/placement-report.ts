@@ -63,23 +63,16 @@ export class PlacementReport {
     this.#options = options;
   }
 
-  /** Why a group waits, as last said; for tests and the admin server. */
-  waitingReasons(): ReadonlyMap<string, string> {
-    return new Map([...this.#waiting].map(([key, { outcome }]) => [key, outcome.message]));
-  }
-
   waits(outcome: Waits): void {
     const { sinks, log, nowMs } = this.#options;
     const known = this.#waiting.get(outcome.key);
     const changed =
       known?.outcome.message !== outcome.message || known.outcome.leader.uid !== outcome.leader.uid;
     const rewrite = known === undefined || (changed && nowMs() - known.writtenMs >= rewriteAfterMs);
-    this.#waiting.set(outcome.key, {
-      outcome: rewrite ? outcome : (known?.outcome ?? outcome),
-      writtenMs: rewrite ? nowMs() : (known?.writtenMs ?? 0),
-    });
-    this.#publish();
+    // What was not said is not remembered either: the next time it counts as changed again.
     if (!rewrite) return;
+    this.#waiting.set(outcome.key, { outcome, writtenMs: nowMs() });
+    if (known?.outcome.reason !== outcome.reason) this.#publish();
     const { leader, reason, message } = outcome;
     log.info({ group: outcome.key, reason, message }, 'group waits');
     if (invalidReasons.has(reason)) sinks.countInvalid(reason);

@@ -58,10 +58,6 @@ export class WaitingList {
     return this.#groups.size + this.#singles.size;
   }
 
-  get reservation(): Reservation | undefined {
-    return this.#reservation;
-  }
-
   addGroup(key: string): void {
     this.#groups.add(key);
   }
@@ -177,10 +173,8 @@ export class WaitingList {
       };
     }
     const input = this.#inputOf(group);
-    const signature = signatureOf(input, this.#repellersAbout());
-    const result = refused.get(signature) ?? this.plan(input);
+    const result = this.#planOnce(input, refused);
     if (result.kind === 'plan') return { kind: 'planned', group, plan: result };
-    refused.set(signature, result);
     this.#reserveIfAged(waiting, input);
     return { kind: 'waits', key: group.key, leader: group.leader, ...this.#explain(result) };
   }
@@ -191,11 +185,20 @@ export class WaitingList {
       topology: anywhere,
       excludedNodes: this.#excludedFor(pod.uid),
     };
+    const result = this.#planOnce(input, refused);
+    if (result.kind === 'plan') return { kind: 'planned-single', pod, node: result.nodes[0] ?? '' };
+    return { kind: 'waits', key: pod.uid, leader: pod, ...this.#explain(result) };
+  }
+
+  /** Of those that ask for the same, only the first is refused by the planner itself. */
+  #planOnce(
+    input: PlanRequest,
+    refused: Map<string, Rejection | Undecided>,
+  ): GroupPlan | Rejection | Undecided {
     const signature = signatureOf(input, this.#repellersAbout());
     const result = refused.get(signature) ?? this.plan(input);
-    if (result.kind === 'plan') return { kind: 'planned-single', pod, node: result.nodes[0] ?? '' };
-    refused.set(signature, result);
-    return { kind: 'waits', key: pod.uid, leader: pod, ...this.#explain(result) };
+    if (result.kind !== 'plan') refused.set(signature, result);
+    return result;
   }
 
   #inputOf(group: GroupInfo): PlanRequest {

@@ -1,4 +1,4 @@
-import type { LeaderWorkerSet, PodTemplateSpec } from '../api/kubernetes.ts';
+import type { LeaderWorkerSet } from '../api/kubernetes.ts';
 import { berth, lws } from '../api/names.ts';
 import { QuantityError } from '../cluster/quantity.ts';
 import type { Resources } from '../cluster/resources.ts';
@@ -160,10 +160,4 @@ function labelledDemands(source: GroupSource): Demands | GroupObstacle {
 
 function topologyObstacle(error: TopologyRequestError): GroupObstacle {
   return { code: 'InvalidTopology', field: error.field, message: error.message };
-}
-
-/** The template that a rank of an LWS group is made from. */
-export function templateOf(owner: LeaderWorkerSet, rank: number): PodTemplateSpec {
-  const { leaderTemplate, workerTemplate } = owner.spec.leaderWorkerTemplate;
-  return rank === 0 ? (leaderTemplate ?? workerTemplate) : workerTemplate;
 }

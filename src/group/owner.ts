@@ -43,6 +43,11 @@ export function decodeNamespace(namespace: Namespace): NamespaceRecord {
   };
 }
 
+/** Whether pods are gated, planned and pinned in this mode. */
+export function pinsPods(mode: PlacementMode): boolean {
+  return mode === 'pin' || mode === 'pin-extender';
+}
+
 /** Undefined for a word that is no mode. */
 export function parseMode(text: string): PlacementMode | undefined {
   if (text === 'pin+extender') return 'pin-extender';

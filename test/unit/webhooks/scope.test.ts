@@ -7,7 +7,8 @@ import {
   foreignTopologyLabels,
   k8s,
 } from '../../../src/api/names.ts';
-import { type Mode, matchConditions, type ScopeReason, whyNotOurs } from '../../../webhooks/scope.ts';
+import type { PlacementMode } from '../../../src/group/owner.ts';
+import { matchConditions, type ScopeReason, whyNotOurs } from '../../../webhooks/scope.ts';
 import { buildPod } from './pod-builders.ts';
 
 function nodeAffinity(...nodeSelectorTerms: object[]): Partial<PodSpec> {
@@ -74,7 +75,7 @@ t.test('tells which pods are counted but never touched', async t => {
 });
 
 t.test('asks the namespace first', async t => {
-  const modes: [Mode | undefined, ScopeReason | undefined][] = [
+  const modes: [PlacementMode | undefined, ScopeReason | undefined][] = [
     [undefined, 'namespace-observed'],
     ['observe', 'namespace-observed'],
     ['pin', undefined],
