@@ -118,7 +118,7 @@ export class PlacementController {
 
   /** Forgets what was only intended: another holder decides now. */
   standDown(): void {
-    const { cache, waiting } = this.#options;
+    const { cache, waiting, report } = this.#options;
     for (const { group } of this.#pendingPlans.values()) cache.forgetPlan(group.leader);
     for (const uid of this.#pendingPins.keys()) {
       const pod = cache.pod(uid);
@@ -128,6 +128,7 @@ export class PlacementController {
     this.#pendingPins.clear();
     this.#ungateSent.clear();
     waiting.clear();
+    report.clear();
   }
 
   #dropMemories(): void {
