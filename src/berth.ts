@@ -17,7 +17,6 @@ import type {
 import { berth, lws } from './api/names.ts';
 import { ClusterCache, type ObjectSink } from './cache/cluster-cache.ts';
 import { decodeNode } from './cluster/node-info.ts';
-import { sharedResources } from './cluster/resources.ts';
 import { type Config, topologyLevels } from './config.ts';
 import { PlacementController } from './controller/placement-controller.ts';
 import { PlacementReport, type PlacementReportSinks } from './controller/placement-report.ts';
@@ -25,7 +24,7 @@ import { placementWrites } from './controller/placement-writes.ts';
 import { WaitingList } from './controller/waiting-list.ts';
 import { groupKeyOf } from './group/membership.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from './group/owner.ts';
-import { decodePod, type PodInfo } from './group/pod-info.ts';
+import { decodePod, type PodInfo, podShare } from './group/pod-info.ts';
 import type { ApiClient } from './kube/api-client.ts';
 import { type Clock, sleep, systemClock } from './kube/clock.ts';
 import { EventRecorder } from './kube/event-recorder.ts';
@@ -181,7 +180,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
 }
 
 function makeReflectors({ client, metrics, log }: BerthOptions, cache: ClusterCache) {
-  const share = sharedResources();
+  const share = podShare();
   const reflect = <Raw extends KubernetesObject, T>(
     resource: string,
     path: string,

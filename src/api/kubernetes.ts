@@ -176,8 +176,21 @@ export interface PodCondition {
   readonly lastTransitionTime?: string;
 }
 
+/** Health of the devices that a container was given (k8s.io/api core/v1 ResourceStatus). */
+export interface ResourceStatus {
+  /** A resource name, or `claim:<claim>/<request>`. */
+  readonly name: string;
+  readonly resources?: readonly {
+    readonly resourceID: string;
+    /** `Healthy`, `Unhealthy` or `Unknown`. */
+    readonly health?: string;
+    readonly message?: string;
+  }[];
+}
+
 export interface ContainerStatus {
   readonly name: string;
+  readonly allocatedResourcesStatus?: readonly ResourceStatus[];
   readonly allocatedResources?: ResourceList;
   readonly resources?: ResourceRequirements;
 }
@@ -206,6 +219,15 @@ export interface Node extends KubernetesObject {
     readonly allocatable?: ResourceList;
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
   };
+}
+
+export interface PodDisruptionBudget extends KubernetesObject {
+  readonly spec?: { readonly selector?: LabelSelector };
+  readonly status?: { readonly disruptionsAllowed?: number; readonly observedGeneration?: number };
+}
+
+export interface ConfigMap extends KubernetesObject {
+  readonly data?: Readonly<Record<string, string>>;
 }
 
 export interface Namespace extends KubernetesObject {}

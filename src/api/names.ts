@@ -7,6 +7,11 @@
 export const berth = {
   /** Namespace label, or annotation on a pod template. User. `observe`, `pin`, `pin-extender`, `extender`. */
   mode: 'berth.dev/mode',
+  /**
+   * Namespace label, or annotation on a LeaderWorkerSet or pod template. User. `off`, `observe`, `cordon`, `evict`: how
+   * far Berth goes when a device fails; never further than the configuration allows.
+   */
+  failure: 'berth.dev/failure',
   /** Namespace label. User. What happens to single pods with accelerators: `leave` (default) or `pin`. */
   singles: 'berth.dev/singles',
 
@@ -42,6 +47,14 @@ export const berth = {
   plan: 'berth.dev/plan',
   /** Scheduling gate. Berth. Set at CREATE, removed by the PATCH that pins. */
   placementGate: 'berth.dev/placement',
+  /** Condition type on a group's leader. Berth. True with the reason while a failure hurts the group and it is not remade. */
+  failureCondition: 'berth.dev/Failed',
+  /** Annotation on the ConfigMap of Berth's configuration. User. Any value: nothing new is evicted. */
+  halt: 'berth.dev/halt',
+  /** Label on the ConfigMap of an intent to evict a group. Berth. `open` or `closed`. */
+  intent: 'berth.dev/intent',
+  /** Label on the ConfigMap that keeps a tripped breaker tripped. Berth. The breaker's name. */
+  breaker: 'berth.dev/breaker',
   /** Condition type on a group's leader. Berth. False with the reason and sentence while the group waits. */
   placedCondition: 'berth.dev/Placed',
 } as const;

@@ -4,6 +4,7 @@ import type { ExistingPod } from '../cluster/pod-affinity.ts';
 import { addResources, fits, maxResources, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { buildTopologyTree, type TopologyLevel, type TopologyTree } from '../cluster/topology.ts';
+import type { DisruptionBudgetRecord } from '../group/disruption-budget.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
@@ -20,6 +21,8 @@ export type CacheChange =
   | { readonly kind: 'group'; readonly key: string }
   /** A pod outside any group that Berth has gated, or had. */
   | { readonly kind: 'single'; readonly uid: string }
+  /** A Node came, went, or changed in more than its heartbeat. */
+  | { readonly kind: 'node'; readonly name: string }
   /** Room may have come free somewhere: what was refused before may fit now. */
   | { readonly kind: 'room' };
 
@@ -67,6 +70,18 @@ export class ClusterCache {
     () => this.#sets,
     set => set.uid,
   );
+  readonly podDisruptionBudgets: ObjectSink<DisruptionBudgetRecord> = this.#sink(
+    budget => {
+      this.#budgets.set(budget.uid, budget);
+      return false;
+    },
+    budget => {
+      this.#budgets.delete(budget.uid);
+      return false;
+    },
+    () => this.#budgets,
+    budget => budget.uid,
+  );
 
   readonly #listeners: ((change: CacheChange) => void)[] = [];
   readonly #pods = new Map<string, PodInfo>();
@@ -74,11 +89,12 @@ export class ClusterCache {
   readonly #namespaces = new Map<string, NamespaceRecord>();
   readonly #owners = new Map<string, LeaderWorkerSet>();
   readonly #sets = new Map<string, StatefulSetRecord>();
+  readonly #budgets = new Map<string, DisruptionBudgetRecord>();
 
   readonly #podsByGroup = new Map<string, Set<PodInfo>>();
   readonly #repelling = new Set<PodInfo>();
   /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
-  readonly #ledger = new NodeLedger();
+  readonly #ledger = new NodeLedger<PodInfo>();
   readonly #views = new Map<string, GroupView>();
   readonly #assumedPlans = new Map<string, PlanAnnotation>();
   readonly #assumedPins = new Map<string, string>();
@@ -86,6 +102,8 @@ export class ClusterCache {
 
   readonly #touchedGroups = new Set<string>();
   readonly #touchedSingles = new Set<string>();
+  readonly #touchedNodes = new Set<string>();
+  #excludedNodes: ReadonlyMap<string, string> = new Map();
   #nodesChanged = false;
   #tree: TopologyTree | undefined;
   #snapshot: ClusterSnapshot | undefined;
@@ -102,6 +120,35 @@ export class ClusterCache {
   snapshot(): ClusterSnapshot {
     this.#snapshot ??= this.#buildSnapshot();
     return this.#snapshot;
+  }
+
+  /**
+   * The cluster as if some pods, the seats of their groups and what is reserved for these were not there: where could
+   * they go if they left?
+   */
+  snapshotWithout(pods: ReadonlySet<PodInfo>, groups: readonly string[] = []): ClusterSnapshot {
+    const keys = new Set([...groups, ...[...pods].flatMap(pod => groupKey(pod) ?? [])]);
+    const owners = new Set([...keys].flatMap(key => [key, reservedFor(key)]));
+    for (const pod of pods) owners.add(pod.uid);
+    const changed = new Set([...owners].flatMap(owner => this.#ledger.nodesHeldFor(owner)));
+    for (const pod of pods) if (pod.nodeName !== undefined) changed.add(pod.nodeName);
+    const whole = this.snapshot();
+    const nodes = whole.nodes.map(info =>
+      changed.has(info.record.name) ? this.#ledger.infoWithout(info.record, pods, owners) : info,
+    );
+    const without = (all: Iterable<PodInfo>) => [...all].filter(pod => !pods.has(pod));
+    return {
+      ...whole,
+      nodes,
+      existingPods: () => this.#existing(without(this.#pods.values())),
+      repellingPods: () => this.#existing(without(this.#repelling)),
+    };
+  }
+
+  /** What one group is planned on: all that others hold, and not what is reserved for itself. */
+  snapshotFor(group: string): ClusterSnapshot {
+    const reserved = this.#ledger.nodesHeldFor(reservedFor(group)).length > 0;
+    return reserved ? this.snapshotWithout(new Set(), [group]) : this.snapshot();
   }
 
   group(key: string): GroupView | undefined {
@@ -130,6 +177,52 @@ export class ClusterCache {
     return this.#nodes.get(name);
   }
 
+  allNodes(): Iterable<NodeRecord> {
+    return this.#nodes.values();
+  }
+
+  /** Pods bound to a node that have not ended, terminating ones included; also where the Node itself is gone. */
+  podsOn(node: string): Iterable<PodInfo> {
+    return this.#ledger.users(node);
+  }
+
+  /** Nodes on which at least one place is kept for a pod that asks for devices and is not bound yet. */
+  heldNodes(): Iterable<string> {
+    return this.#ledger.nodesWithHeldDevices();
+  }
+
+  /** Nodes that no plan may use, each with the cause in words, though they may look healthy. */
+  get excludedNodes(): ReadonlyMap<string, string> {
+    return this.#excludedNodes;
+  }
+
+  setExcludedNodes(nodes: ReadonlyMap<string, string>): void {
+    const before = this.#excludedNodes;
+    this.#excludedNodes = new Map(nodes);
+    for (const name of new Set([...before.keys(), ...nodes.keys()])) {
+      if (before.has(name) === nodes.has(name)) continue;
+      this.#touchHolders(name);
+      this.#nodesChanged = true;
+    }
+    this.#settle();
+  }
+
+  /**
+   * Keeps places for a group that is being remade, until its next plan stands; `[]` gives them up. The group's own
+   * planning does not see them.
+   */
+  reservePlace(
+    group: string,
+    seats: readonly { readonly node: string; readonly requests: Resources }[],
+  ): void {
+    const holds = seats.map(({ node, requests }, i) => {
+      const use = { requests, hostPorts: [], takesAccelerator: takesAccelerator(requests) };
+      return { key: seatKey(group, `reserved-${i}`), node, use };
+    });
+    this.#ledger.setHolds(reservedFor(group), holds);
+    this.#settle();
+  }
+
   nodeInfo(name: string): NodeInfo | undefined {
     const record = this.#nodes.get(name);
     return record === undefined ? undefined : this.#ledger.infoOf(record);
@@ -142,6 +235,7 @@ export class ClusterCache {
   fitsSeat(key: string, rank: number, node: string, requests: Resources): boolean {
     const info = this.nodeInfo(node);
     if (info === undefined || info.record.cordoned || !info.record.ready) return false;
+    if (this.#excludedNodes.has(node)) return false;
     const held = this.#ledger.held(node, seatKey(key, rank));
     return fits(addResources(info.free, held), requests);
   }
@@ -156,6 +250,19 @@ export class ClusterCache {
 
   statefulSet(uid: string): StatefulSetRecord | undefined {
     return this.#sets.get(uid);
+  }
+
+  disruptionBudgets(namespace: string): readonly DisruptionBudgetRecord[] {
+    return [...this.#budgets.values()].filter(budget => budget.namespace === namespace);
+  }
+
+  /** Where a pod is to go: the seat in the plan in force, else the pin just given to it, else the pin it carries. */
+  plannedNode(pod: PodInfo): string | undefined {
+    if (pod.terminating) return undefined;
+    const key = groupKey(pod);
+    const view = key === undefined ? undefined : this.group(key);
+    const seat = view === undefined ? undefined : seatOfPod(view, pod);
+    return seat ?? this.#assumedPins.get(pod.uid) ?? pod.pinnedTo;
   }
 
   /** Largest requests seen of a worker made from a template revision. */
@@ -180,6 +287,8 @@ export class ClusterCache {
   assumePlan(leader: PodInfo, plan: PlanAnnotation): void {
     if (!this.#pods.has(leader.uid)) return;
     this.#assumedPlans.set(leader.uid, plan);
+    const key = groupKey(leader);
+    if (key !== undefined) this.#ledger.setHolds(reservedFor(key), []);
     this.#lookAtGroupOf(leader.uid);
     this.#settle();
   }
@@ -328,6 +437,7 @@ export class ClusterCache {
     const moved = this.levels.some(({ nodeLabel }) => before?.labels[nodeLabel] !== node.labels[nodeLabel]);
     if (before === undefined || moved) this.#tree = undefined;
     this.#nodesChanged = true;
+    this.#touchedNodes.add(node.name);
     this.#touchHolders(node.name);
     return true;
   }
@@ -336,6 +446,7 @@ export class ClusterCache {
     if (!this.#nodes.delete(node.name)) return false;
     this.#ledger.forgetNode(node.name);
     this.#tree = undefined;
+    this.#touchedNodes.add(node.name);
     this.#touchHolders(node.name);
     return true;
   }
@@ -423,9 +534,11 @@ export class ClusterCache {
     const changes: CacheChange[] = [];
     for (const key of this.#touchedGroups) changes.push({ kind: 'group', key });
     for (const uid of this.#touchedSingles) changes.push({ kind: 'single', uid });
+    for (const name of this.#touchedNodes) changes.push({ kind: 'node', name });
     if (this.#ledger.takeGrowth() || this.#nodesChanged) changes.push({ kind: 'room' });
     this.#touchedGroups.clear();
     this.#touchedSingles.clear();
+    this.#touchedNodes.clear();
     this.#nodesChanged = false;
     for (const change of changes) for (const listener of this.#listeners) listener(change);
   }
@@ -446,7 +559,7 @@ export class ClusterCache {
   *#existing(pods: Iterable<PodInfo>): Iterable<ExistingPod> {
     for (const pod of pods) {
       if (pod.terminal) continue;
-      const name = pod.nodeName ?? this.#plannedNode(pod);
+      const name = pod.nodeName ?? this.plannedNode(pod);
       const node = name === undefined ? undefined : this.#nodes.get(name);
       if (node === undefined) continue;
       yield {
@@ -457,18 +570,15 @@ export class ClusterCache {
       };
     }
   }
-
-  #plannedNode(pod: PodInfo): string | undefined {
-    if (pod.terminating) return undefined;
-    const key = groupKey(pod);
-    const view = key === undefined ? undefined : this.group(key);
-    const seat = view === undefined ? undefined : seatOfPod(view, pod);
-    return seat ?? this.#assumedPins.get(pod.uid) ?? pod.pinnedTo;
-  }
 }
 
-function seatKey(groupKey: string, rank: number): string {
-  return `${groupKey}#${rank}`;
+function seatKey(groupKey: string, seat: number | string): string {
+  return `${groupKey}#${seat}`;
+}
+
+/** Owner of the holds that are reserved for a group while it is remade. */
+function reservedFor(groupKey: string): string {
+  return `${groupKey}#reserved`;
 }
 
 /** The seat that the plan in force gives to this very pod. */
@@ -511,7 +621,7 @@ function ownerKey(owner: LeaderWorkerSet): string {
 function sameNode(a: NodeRecord, b: NodeRecord): boolean {
   return (
     a.uid === b.uid &&
-    a.ready === b.ready &&
+    a.readyStatus === b.readyStatus &&
     a.cordoned === b.cordoned &&
     JSON.stringify(a.taints) === JSON.stringify(b.taints) &&
     sameEntries(Object.entries(a.labels), new Map(Object.entries(b.labels))) &&

@@ -15,21 +15,21 @@ const nothing: ReadonlyMap<string, Hold> = new Map();
  * What bound pods use and what is held on each node, and the NodeInfo that comes of it. Nodes are names here: pods may
  * be seen before their node, and a node may go and come back under its pods.
  */
-export class NodeLedger {
-  readonly #users = new Map<string, Set<NodeUse>>();
+export class NodeLedger<Pod extends NodeUse> {
+  readonly #users = new Map<string, Set<Pod>>();
   readonly #holds = new Map<string, Map<string, Hold>>();
   readonly #holdsByOwner = new Map<string, ReadonlyMap<string, Hold>>();
   readonly #infos = new Map<string, NodeInfo>();
   /** By node what has come free since the last question, less what was taken. */
   readonly #freed = new Map<string, Resources>();
 
-  occupy(node: string, pod: NodeUse): void {
+  occupy(node: string, pod: Pod): void {
     const users = this.#users.get(node) ?? new Set();
     this.#users.set(node, users.add(pod));
     this.#changed(node, noResources, pod.requests);
   }
 
-  vacate(node: string, pod: NodeUse): void {
+  vacate(node: string, pod: Pod): void {
     const users = this.#users.get(node);
     if (users === undefined || !users.delete(pod)) return;
     if (users.size === 0) this.#users.delete(node);
@@ -72,6 +72,39 @@ export class NodeLedger {
     const info = buildNodeInfo(record, this.#users.get(record.name) ?? [], holds);
     this.#infos.set(record.name, info);
     return info;
+  }
+
+  /** The node as if some pods, and all that is held for some owners, were not there. */
+  infoWithout(record: NodeRecord, pods: ReadonlySet<Pod>, owners: ReadonlySet<string>): NodeInfo {
+    const gone = new Set([...owners].flatMap(owner => [...(this.#holdsByOwner.get(owner)?.keys() ?? [])]));
+    const users = [...this.users(record.name)].filter(pod => !pods.has(pod));
+    const holds = [...(this.#holds.get(record.name)?.values() ?? [])].filter(({ key }) => !gone.has(key));
+    return buildNodeInfo(
+      record,
+      users,
+      holds.map(({ use }) => use),
+    );
+  }
+
+  /** Nodes on which something is held for an owner. */
+  nodesHeldFor(owner: string): readonly string[] {
+    return [...(this.#holdsByOwner.get(owner)?.values() ?? [])].map(({ node }) => node);
+  }
+
+  /** Bound pods of a node. */
+  users(node: string): Iterable<Pod> {
+    return this.#users.get(node) ?? [];
+  }
+
+  /** Nodes where at least one hold takes an accelerator. */
+  *nodesWithHeldDevices(): Iterable<string> {
+    for (const [node, holds] of this.#holds) {
+      for (const { use } of holds.values()) {
+        if (!use.takesAccelerator) continue;
+        yield node;
+        break;
+      }
+    }
   }
 
   forgetNode(name: string): void {

@@ -2,6 +2,8 @@ import type { Node, Taint } from '../api/kubernetes.ts';
 import type { HostPort } from './host-ports.ts';
 import { addResources, type Resources, resourcesFrom, subtractResources } from './resources.ts';
 
+export type ReadyStatus = 'True' | 'False' | 'Unknown';
+
 /** What Berth keeps of a Node. */
 export interface NodeRecord {
   readonly name: string;
@@ -11,6 +13,8 @@ export interface NodeRecord {
   readonly cordoned: boolean;
   /** The kubelet's Ready condition is True. */
   readonly ready: boolean;
+  /** The Ready condition itself: `Unknown` when the kubelet has fallen silent, or has never spoken. */
+  readonly readyStatus: ReadyStatus;
   readonly allocatable: Resources;
 }
 
@@ -37,13 +41,15 @@ const onePod: Resources = new Map([['pods', 1]]);
 
 export function decodeNode(node: Node): NodeRecord {
   const name = node.metadata.name ?? '';
+  const ready = (node.status?.conditions ?? []).find(condition => condition.type === 'Ready')?.status;
   return {
     name,
     uid: node.metadata.uid ?? '',
     labels: node.metadata.labels ?? {},
     taints: node.spec?.taints ?? [],
     cordoned: node.spec?.unschedulable === true,
-    ready: (node.status?.conditions ?? []).some(c => c.type === 'Ready' && c.status === 'True'),
+    ready: ready === 'True',
+    readyStatus: ready === 'True' || ready === 'False' ? ready : 'Unknown',
     allocatable: resourcesFrom(node.status?.allocatable ?? {}, 'status.allocatable'),
   };
 }

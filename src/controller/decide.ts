@@ -1,5 +1,4 @@
 import { type GroupView, seatOf } from '../cache/group-view.ts';
-import type { NodeRecord } from '../cluster/node-info.ts';
 import { type PlacementMode, pinsPods } from '../group/owner.ts';
 import { isGated, type PodInfo } from '../group/pod-info.ts';
 
@@ -18,15 +17,17 @@ export type GroupDecision =
   /** A member cannot be where the plan says; it needs another seat. */
   | { readonly kind: 'reseat'; readonly pod: PodInfo; readonly rank: number; readonly cause: ReseatCause };
 
-export type ReseatCause = 'NodeGone' | 'Unschedulable' | 'SeatTaken' | 'NoSeat';
+export type NodeTrouble = 'NodeGone' | 'NodeFailing';
+export type ReseatCause = NodeTrouble | 'Unschedulable' | 'SeatTaken' | 'NoSeat';
 
 export interface GroupFacts {
   readonly view: GroupView;
   readonly mode: PlacementMode;
-  readonly node: (name: string) => NodeRecord | undefined;
+  /** Why nobody new may go to a node, whatever room it has; undefined when nothing is known against it. */
+  readonly trouble: (node: string) => NodeTrouble | undefined;
   /** Whether a gated member still fits its seat, its own hold not counted against it. */
   readonly fitsSeat: (pod: PodInfo, node: string) => boolean;
-  /** Since when a pinned pod has been reported Unschedulable, by our own clock; undefined when it is not. */
+  /** Since when a pod with a seat has been reported Unschedulable, by our own clock; undefined when it is not. */
   readonly unschedulableForMs: (pod: PodInfo) => number | undefined;
   readonly strandedAfterMs: number;
   /** The pod's gate has been taken away already, though the watch has not shown it yet. */
@@ -39,6 +40,7 @@ export function decideGroup(facts: GroupFacts): GroupDecision {
   const { leader, plan } = view;
   const gated = [...view.members.values()].filter(pod => isGated(pod) && !facts.ungateSent(pod));
   if (!pinsPods(mode)) {
+    if (mode === 'extender' && gated.length === 0) return decideSteered(facts);
     const waiting = [...gated, ...view.others.filter(pod => isGated(pod) && !pod.terminating)];
     if (waiting.length === 0) return { kind: 'none' };
     return { kind: 'release', pods: waiting, reason: `the namespace is in mode ${mode}` };
@@ -58,11 +60,35 @@ export function decideGroup(facts: GroupFacts): GroupDecision {
   return decideGated(facts, gated);
 }
 
+/**
+ * Mode `extender`: pods carry neither gate nor pin, for the extender answers from the plan. So a member that is not bound
+ * yet may be given another seat by writing the plan anew.
+ */
+function decideSteered(facts: GroupFacts): GroupDecision {
+  const { view } = facts;
+  const { leader, plan } = view;
+  if (leader === undefined || leader.foreignOwner !== undefined) return { kind: 'none' };
+  if (plan === undefined) return { kind: leader.nodeName === undefined ? 'plan' : 'adopt', leader };
+  for (const [rank, pod] of [...view.members].sort(([a], [b]) => a - b)) {
+    if (pod.nodeName !== undefined || pod.gates.length > 0) continue;
+    const seat = seatOf(view, rank);
+    // A rank that the plan leaves out is left to kube-scheduler.
+    if (seat === undefined) continue;
+    const trouble = facts.trouble(seat);
+    if (trouble !== undefined) return { kind: 'reseat', pod, rank, cause: trouble };
+    const forMs = facts.unschedulableForMs(pod);
+    if (forMs !== undefined && forMs >= facts.strandedAfterMs)
+      return { kind: 'reseat', pod, rank, cause: 'Unschedulable' };
+  }
+  return hasUnplannedBoundRank(view) ? { kind: 'adopt', leader } : { kind: 'none' };
+}
+
 /** A pinned pod cannot be moved, for its spec froze when the gate went: it has to be made anew somewhere else. */
 function findStranded(facts: GroupFacts): GroupDecision | undefined {
   for (const [rank, pod] of [...facts.view.members].sort(([a], [b]) => a - b)) {
     if (pod.nodeName !== undefined || pod.pinnedTo === undefined || isGated(pod)) continue;
-    if (facts.node(pod.pinnedTo) === undefined) return { kind: 'reseat', pod, rank, cause: 'NodeGone' };
+    const trouble = facts.trouble(pod.pinnedTo);
+    if (trouble !== undefined) return { kind: 'reseat', pod, rank, cause: trouble };
     const forMs = facts.unschedulableForMs(pod);
     if (forMs !== undefined && forMs >= facts.strandedAfterMs) {
       return { kind: 'reseat', pod, rank, cause: 'Unschedulable' };
@@ -72,14 +98,14 @@ function findStranded(facts: GroupFacts): GroupDecision | undefined {
 }
 
 function decideGated(facts: GroupFacts, gated: readonly PodInfo[]): GroupDecision {
-  const { view, fitsSeat, node } = facts;
+  const { view, fitsSeat, trouble } = facts;
   const ready: PodInfo[] = [];
   const unseated: { pod: PodInfo; rank: number; cause: ReseatCause }[] = [];
   for (const [rank, pod] of [...view.members].sort(([a], [b]) => a - b)) {
     if (!gated.includes(pod)) continue;
     const seat = seatOf(view, rank);
-    if (seat === undefined) unseated.push({ pod, rank, cause: 'NoSeat' });
-    else if (node(seat) === undefined) unseated.push({ pod, rank, cause: 'NodeGone' });
+    const bad = seat === undefined ? 'NoSeat' : trouble(seat);
+    if (seat === undefined || bad !== undefined) unseated.push({ pod, rank, cause: bad ?? 'NoSeat' });
     else if (!fitsSeat(pod, seat)) unseated.push({ pod, rank, cause: 'SeatTaken' });
     else ready.push(pod);
   }

@@ -1,11 +1,12 @@
 import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
+import { describeGroup, inLeadersDomain, modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import { type GroupView, rankOf, seatOf } from '../cache/group-view.ts';
 import type { JsonPatchOperation } from '../cluster/node-affinity.ts';
 import { UnpinnableError } from '../cluster/node-affinity.ts';
 import { noResources, type Resources } from '../cluster/resources.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
 import { isMembershipError } from '../group/membership.ts';
-import { pinsPods } from '../group/owner.ts';
+import { type PlacementMode, pinsPods } from '../group/owner.ts';
 import {
   formatPlanAnnotation,
   maxPlanAnnotationBytes,
@@ -13,8 +14,7 @@ import {
 } from '../group/plan-annotation.ts';
 import { isGated, type PodInfo } from '../group/pod-info.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
-import { decideGroup, type GroupDecision, type ReseatCause } from './decide.ts';
-import { describeGroup, inLeadersDomain, modeOf, whyGroupNotPlaceable } from './group-source.ts';
+import { decideGroup, type GroupDecision, type NodeTrouble, type ReseatCause } from './decide.ts';
 import type { PlacementReport } from './placement-report.ts';
 import { placeOps, planOps, releaseOps } from './pod-patches.ts';
 import { WindowBudget } from './waiting-line.ts';
@@ -78,7 +78,8 @@ export class PlacementController {
   readonly #queue: WorkQueue;
   readonly #pendingPlans = new Map<string, PendingPlan>();
   readonly #pendingPins = new Map<string, string>();
-  readonly #unschedulableSince = new Map<string, number>();
+  /** Since when, and under which plan: under another one a pod has another seat. */
+  readonly #unschedulableSince = new Map<string, { readonly sinceMs: number; readonly generation: number }>();
   /** Gated pods whose seat has been lost, and since when. */
   readonly #unseatedSince = new Map<string, number>();
   /** Pods whose gate was taken away by a write that the watch has not shown yet. */
@@ -141,7 +142,8 @@ export class PlacementController {
   #changed(change: CacheChange): void {
     if (change.kind === 'group') this.#queue.add(`group:${change.key}`);
     else if (change.kind === 'single') this.#queue.add(`single:${change.uid}`);
-    else if (this.#options.waiting.size > 0) this.#queue.addAfter(lineKey, gatherMs);
+    else if (change.kind === 'room' && this.#options.waiting.size > 0)
+      this.#queue.addAfter(lineKey, gatherMs);
   }
 
   async #process(key: string): Promise<void> {
@@ -241,12 +243,24 @@ export class PlacementController {
     return decideGroup({
       view,
       mode,
-      node: name => cache.node(name),
+      trouble: name => this.#troubleOf(name),
       fitsSeat: (pod, node) => cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests),
-      unschedulableForMs: pod => this.#unschedulableForMs(pod, `group:${view.key}`),
+      unschedulableForMs: pod =>
+        this.#unschedulableForMs(pod, `group:${view.key}`, view.plan?.generation ?? 0),
       strandedAfterMs,
       ungateSent: pod => this.#ungateSent.has(pod.uid),
     });
+  }
+
+  #troubleOf(node: string): NodeTrouble | undefined {
+    const { cache } = this.#options;
+    if (cache.node(node) === undefined) return 'NodeGone';
+    return cache.excludedNodes.has(node) ? 'NodeFailing' : undefined;
+  }
+
+  #modeOf(key: string): PlacementMode {
+    const view = this.#options.cache.group(key);
+    return view === undefined ? 'observe' : modeOf(this.#options.cache, view);
   }
 
   async #execute(view: GroupView, decision: GroupDecision): Promise<void> {
@@ -276,18 +290,24 @@ export class PlacementController {
     }
   }
 
-  /** Writes the plan, the pin and the end of the gate onto the leader in one PATCH. */
+  /**
+   * Writes the plan, the pin and the end of the gate onto the leader in one PATCH. In mode `extender` the plan alone: it
+   * is an update of the pod and so has kube-scheduler try it again.
+   */
   async #writePlan(key: string, pending: PendingPlan): Promise<boolean> {
     const { cache, report, nowMs } = this.#options;
     const { group, annotation, text, domain } = pending;
     const current = cache.pod(group.leader.uid);
-    if (current === undefined || current.terminating || !isGated(current)) {
+    const steers = this.#modeOf(key) === 'extender';
+    const waits = current !== undefined && (steers ? current.nodeName === undefined : isGated(current));
+    if (current === undefined || current.terminating || !waits) {
       cache.forgetPlan(group.leader);
       return true;
     }
     const startedMs = nowMs();
     try {
-      await this.#patch(current, placeOps(current, annotation.nodes[0] ?? '', text));
+      const seat = annotation.nodes[0] ?? '';
+      await this.#patch(current, steers ? planOps(current, text) : placeOps(current, seat, text));
     } catch (error) {
       cache.forgetPlan(group.leader);
       if (error instanceof UnpinnableError) {
@@ -374,14 +394,17 @@ export class PlacementController {
     }
     const excludedNodes = new Map(waiting.excludedNodes(view.key));
     if (bad !== undefined && cause !== 'SeatTaken') excludedNodes.set(bad, `not usable (${cause})`);
-    const moving = [rank, ...this.#otherUnseated(view, rank)];
+    const steers = this.#modeOf(view.key) === 'extender';
+    const moving = [rank, ...this.#otherUnseated(view, rank, steers)];
     const kept = new Map<number, string>();
     info.demands.forEach((_, r) => {
       const seat = seatOf(view, r);
       if (!moving.includes(r) && seat !== undefined) kept.set(r, view.members.get(r)?.nodeName ?? seat);
     });
     const found =
-      rank === 0 ? undefined : waiting.planRanks(info, [...kept.keys(), ...moving], kept, excludedNodes);
+      rank === 0 && !steers
+        ? undefined
+        : waiting.planRanks(info, [...kept.keys(), ...moving], kept, excludedNodes);
     if (found !== undefined) {
       if (pod.pinnedTo !== undefined && !this.#replans.take(view.key, nowMs()))
         return this.#outOfBudget(view, leader);
@@ -390,20 +413,29 @@ export class PlacementController {
       const nodes = info.demands.map((_, r) => found.get(r) ?? '');
       await this.#writePlanOnly(view, leader, { leaderUid: leader.uid, generation, nodes, requests });
       report.reseated(view, pod, nodes[rank] ?? '', cause);
+      // kube-scheduler hears nothing of the leader's new plan; a change of the pod itself has it tried again.
+      if (steers) for (const r of moving) this.#wake(view.members.get(r), nodes[r] ?? '');
       if (pod.pinnedTo !== undefined) await this.#remake(pod, 'Background', 'member');
       return;
     }
     await this.#reseatGroup(view, leader, info, excludedNodes, { pod, cause });
   }
 
-  /** Ranks without a pod whose seat is gone too: they move in the same plan. */
-  #otherUnseated(view: GroupView, rank: number): readonly number[] {
-    const { cache } = this.#options;
+  #wake(pod: PodInfo | undefined, node: string): void {
+    if (pod !== undefined && pod.nodeName === undefined) this.#options.report.steered(pod, node);
+  }
+
+  /**
+   * Ranks without a bound pod whose seat is gone too: they move in the same plan. Where nothing is pinned every unbound
+   * rank may.
+   */
+  #otherUnseated(view: GroupView, rank: number, steers: boolean): readonly number[] {
     return (view.plan?.nodes ?? []).flatMap((node, other) => {
       const member = view.members.get(other);
+      if (steers) return other === rank || member?.nodeName !== undefined ? [] : [other];
       if (other === rank || other === 0 || member?.nodeName !== undefined || member?.pinnedTo !== undefined)
         return [];
-      return node === '' || cache.node(node) === undefined ? [other] : [];
+      return node === '' || this.#troubleOf(node) !== undefined ? [other] : [];
     });
   }
 
@@ -427,7 +459,9 @@ export class PlacementController {
       await this.#eachPod([pod], releaseOps);
       return;
     }
-    const whole = keepsMembers || patient ? undefined : waiting.plan({ ...info, excludedNodes });
+    // In mode `extender` all that is not bound has been tried already, and nothing is made anew there.
+    const stays = keepsMembers || patient || this.#modeOf(view.key) === 'extender';
+    const whole = stays ? undefined : waiting.plan({ ...info, excludedNodes });
     if (whole?.kind !== 'plan') {
       const message = `no other seat for ${pod.name} in the domain of its group`;
       report.waits({ kind: 'waits', key: view.key, leader, reason: 'NoSeat', message });
@@ -505,13 +539,13 @@ export class PlacementController {
   }
 
   async #processPinnedSingle(pod: PodInfo): Promise<void> {
-    const { cache, waiting, report, nowMs, strandedAfterMs } = this.#options;
+    const { waiting, report, nowMs, strandedAfterMs } = this.#options;
     waiting.remove(pod.uid);
     if (!this.#isPinnedSingle(pod) || pod.pinnedTo === undefined) return;
-    const gone = cache.node(pod.pinnedTo) === undefined;
-    const forMs = this.#unschedulableForMs(pod, `single:${pod.uid}`);
-    if (!gone && (forMs === undefined || forMs < strandedAfterMs)) return;
-    report.stranded(pod, gone ? 'NodeGone' : 'Unschedulable');
+    const trouble = this.#troubleOf(pod.pinnedTo);
+    const forMs = this.#unschedulableForMs(pod, `single:${pod.uid}`, 0);
+    if (trouble === undefined && (forMs === undefined || forMs < strandedAfterMs)) return;
+    report.stranded(pod, trouble ?? 'Unschedulable');
     if (this.#replans.take(pod.controllerUid, nowMs())) await this.#remake(pod, 'Background', 'member');
   }
 
@@ -576,18 +610,18 @@ export class PlacementController {
   }
 
   /** By our own clock since we first saw it: API timestamps come from other clocks. Comes back when the time is over. */
-  #unschedulableForMs(pod: PodInfo, key: string): number | undefined {
+  #unschedulableForMs(pod: PodInfo, key: string, generation: number): number | undefined {
     const { nowMs, strandedAfterMs } = this.#options;
     if (pod.unschedulableMessage === undefined) {
       this.#unschedulableSince.delete(pod.uid);
       return undefined;
     }
-    const since = this.#unschedulableSince.get(pod.uid);
-    if (since === undefined) {
-      this.#unschedulableSince.set(pod.uid, nowMs());
+    const known = this.#unschedulableSince.get(pod.uid);
+    if (known?.generation !== generation) {
+      this.#unschedulableSince.set(pod.uid, { sinceMs: nowMs(), generation });
       this.#queue.addAfter(key, strandedAfterMs + 1);
       return 0;
     }
-    return nowMs() - since;
+    return nowMs() - known.sinceMs;
   }
 }

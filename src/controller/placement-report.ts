@@ -150,6 +150,11 @@ export class PlacementReport {
     sinks.event(view.leader ?? pod, 'Normal', 'MemberReplanned', `${pod.name} moves to ${node} (${cause})`);
   }
 
+  /** Mode `extender`: says on a waiting member where it goes, which also has kube-scheduler try it again. */
+  steered(pod: PodInfo, node: string): void {
+    this.#options.sinks.condition(pod, 'True', 'Planned', `planned on ${node}`);
+  }
+
   remade(pod: PodInfo, scope: 'member' | 'group', done: boolean): void {
     const { sinks, log } = this.#options;
     log.info(

@@ -1,4 +1,6 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { describeGroup } from '../cache/group-source.ts';
+import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { demandOfPod, interPodKeyOf } from '../group/demand.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
 import type { PodInfo } from '../group/pod-info.ts';
@@ -7,7 +9,6 @@ import { FitMemo } from '../planner/fit.ts';
 import { type GroupPlan, type PlanInput, planGroup } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
 import { nearestDomain, type Reservation, reservedNodes } from '../planner/reservation.ts';
-import { describeGroup } from './group-source.ts';
 import { byPriorityThenAge, firstAged, type Waiting } from './waiting-line.ts';
 
 /** What became of one that waits. */
@@ -33,7 +34,8 @@ export interface WaitingListOptions {
   readonly onPlanned: (seconds: number, outcome: 'planned' | 'rejected' | 'undecided') => void;
 }
 
-type PlanRequest = Omit<PlanInput, 'memo' | 'snapshot'>;
+/** Planned on the cluster as it is now unless it says otherwise. */
+type PlanRequest = Omit<PlanInput, 'memo' | 'snapshot'> & { readonly snapshot?: ClusterSnapshot };
 
 /** A pod outside any group is a group of one that asks for no topology. */
 const anywhere: TopologyRequest = { requiredLevel: undefined, preferredLevel: undefined, sameLabels: [] };
@@ -84,19 +86,22 @@ export class WaitingList {
     this.#excluded.set(key, nodes);
   }
 
+  /** Nodes that a group may not be planned on, each with the cause: those kept from it, and those that are failing. */
   excludedNodes(key: string): ReadonlyMap<string, string> {
     const now = this.#options.nowMs();
+    const failing = this.#options.cache.excludedNodes;
     const nodes = this.#excluded.get(key);
-    if (nodes === undefined) return new Map();
+    if (nodes === undefined) return failing;
     for (const [node, { untilMs }] of nodes) if (untilMs <= now) nodes.delete(node);
     if (nodes.size === 0) this.#excluded.delete(key);
-    return new Map([...nodes].map(([node, { cause }]) => [node, cause]));
+    return new Map([...failing, ...[...nodes].map(([node, { cause }]) => [node, cause] as const)]);
   }
 
   /** Plans one group or re-plans some of its ranks; timed. */
   plan(input: PlanRequest): GroupPlan | Rejection | Undecided {
     const startedMs = this.#options.nowMs();
-    const result = planGroup({ ...input, memo: this.#memo, snapshot: this.#options.cache.snapshot() });
+    const snapshot = input.snapshot ?? this.#options.cache.snapshot();
+    const result = planGroup({ ...input, memo: this.#memo, snapshot });
     const outcome =
       result.kind === 'plan' ? 'planned' : result.kind === 'rejection' ? 'rejected' : 'undecided';
     this.#options.onPlanned((this.#options.nowMs() - startedMs) / 1000, outcome);
@@ -195,6 +200,9 @@ export class WaitingList {
     input: PlanRequest,
     refused: Map<string, Rejection | Undecided>,
   ): GroupPlan | Rejection | Undecided {
+    // A place reserved for it is room that others do not have.
+    if (input.snapshot !== undefined && input.snapshot !== this.#options.cache.snapshot())
+      return this.plan(input);
     const signature = signatureOf(input, this.#repellersAbout());
     const result = refused.get(signature) ?? this.plan(input);
     if (result.kind !== 'plan') refused.set(signature, result);
@@ -202,7 +210,13 @@ export class WaitingList {
   }
 
   #inputOf(group: GroupInfo): PlanRequest {
-    return { demands: group.demands, topology: group.topology, excludedNodes: this.#excludedFor(group.key) };
+    const snapshot = this.#options.cache.snapshotFor(group.key);
+    return {
+      demands: group.demands,
+      topology: group.topology,
+      excludedNodes: this.#excludedFor(group.key),
+      snapshot,
+    };
   }
 
   #excludedFor(key: string): ReadonlyMap<string, string> {
@@ -218,7 +232,7 @@ export class WaitingList {
     const aged = firstAged([waiting], this.#options.wallMs(), this.#options.agedAfterMs);
     if (aged === undefined) return;
     const snapshot = this.#options.cache.snapshot();
-    const domain = nearestDomain({ ...input, memo: this.#memo, snapshot });
+    const domain = nearestDomain({ ...input, memo: this.#memo, snapshot: input.snapshot ?? snapshot });
     if (domain === undefined) {
       this.#reservation = undefined;
       return;

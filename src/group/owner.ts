@@ -48,6 +48,11 @@ export function pinsPods(mode: PlacementMode): boolean {
   return mode === 'pin' || mode === 'pin-extender';
 }
 
+/** Whether Berth decides where groups go in this mode, be it by pins or by the extender's answers. */
+export function plansGroups(mode: PlacementMode): boolean {
+  return mode !== 'observe';
+}
+
 /** Undefined for a word that is no mode. */
 export function parseMode(text: string): PlacementMode | undefined {
   if (text === 'pin+extender') return 'pin-extender';

@@ -1,4 +1,4 @@
-import type { Pod, PodSpec } from '../api/kubernetes.ts';
+import type { Pod, PodSpec, Toleration } from '../api/kubernetes.ts';
 import {
   berth,
   foreignTopologyAnnotations,
@@ -12,7 +12,7 @@ import { pinnedNodes } from '../cluster/node-affinity.ts';
 import { withPodSlot } from '../cluster/node-info.ts';
 import { compileAffinity, type PodAffinity } from '../cluster/pod-affinity.ts';
 import { podRequests } from '../cluster/pod-requests.ts';
-import { isAcceleratorResource, type Resources } from '../cluster/resources.ts';
+import { isAcceleratorResource, type Resources, sharedResources } from '../cluster/resources.ts';
 import {
   controllerOf,
   isMembershipError,
@@ -51,6 +51,12 @@ export interface PodInfo {
   readonly placedCondition:
     | { readonly status: string; readonly reason: string; readonly message: string }
     | undefined;
+  /** Devices that the kubelet calls Unhealthy (allocatedResourcesStatus; Kubernetes KEP-4680). */
+  readonly unhealthyDevices: readonly UnhealthyDevice[];
+  /** Those that may tolerate NoExecute taints; empty for pods that are in no group and ask for no devices. */
+  readonly tolerations: readonly Toleration[];
+  /** Reason of condition DisruptionTarget: who ends this pod, when somebody does. */
+  readonly disruptionReason: string | undefined;
   /** Requests as kube-scheduler counts them, with one `pods`. */
   readonly requests: Resources;
   readonly hostPorts: readonly HostPort[];
@@ -72,15 +78,46 @@ export interface PodInfo {
   readonly plan: PlanAnnotation | PlanAnnotationError | undefined;
 }
 
+/** One device of a pod. */
+export interface UnhealthyDevice {
+  /** Resource name, or `claim:<claim>/<request>`. */
+  readonly resource: string;
+  readonly resourceID: string;
+  /** The driver's words; may be empty. */
+  readonly message: string;
+}
+
+/** Makes equal parts of pods one object: thousands of pods have the same, and kept apart they would take most of the memory. */
+export interface PodShare {
+  readonly resources: (resources: Resources) => Resources;
+  readonly tolerations: (tolerations: readonly Toleration[]) => readonly Toleration[];
+}
+
+export function podShare(): PodShare {
+  const known = new Map<string, readonly Toleration[]>();
+  return {
+    resources: sharedResources(),
+    tolerations: tolerations => {
+      const key = JSON.stringify(tolerations);
+      const shared = known.get(key);
+      if (shared !== undefined) return shared;
+      known.set(key, tolerations);
+      return tolerations;
+    },
+  };
+}
+
 const noRequests: Resources = new Map();
+const noTolerations: readonly Toleration[] = [];
+const noDevices: readonly UnhealthyDevice[] = [];
 
 /** Trims a pod as it is read. Throws QuantityError for a quantity beyond what Kubernetes itself can add up. */
-export function decodePod(pod: Pod, share: (resources: Resources) => Resources): PodInfo {
+export function decodePod(pod: Pod, share: PodShare): PodInfo {
   const { metadata, spec, status } = pod;
   const namespace = metadata.namespace ?? '';
   const labels = metadata.labels ?? {};
   const terminal = status?.phase === 'Succeeded' || status?.phase === 'Failed';
-  const requests = terminal ? noRequests : share(withPodSlot(podRequests(pod)));
+  const requests = terminal ? noRequests : share.resources(withPodSlot(podRequests(pod)));
   const membership = membershipOf(metadata, namespace);
   const member = membership === undefined || isMembershipError(membership) ? undefined : membership;
   const leads = member?.rank === 0;
@@ -90,6 +127,8 @@ export function decodePod(pod: Pod, share: (resources: Resources) => Resources):
   const pinned = spec.nodeName === undefined ? pinnedNodes(spec) : undefined;
   const scheduled = status?.conditions?.find(c => c.type === 'PodScheduled');
   const placed = status?.conditions?.find(c => c.type === berth.placedCondition);
+  const disrupted = status?.conditions?.find(c => c.type === 'DisruptionTarget' && c.status === 'True');
+  const takesDevices = takesAccelerator(requests);
   const planText = leads ? metadata.annotations?.[berth.plan] : undefined;
   return {
     uid: metadata.uid ?? '',
@@ -115,9 +154,15 @@ export function decodePod(pod: Pod, share: (resources: Resources) => Resources):
       placed === undefined
         ? undefined
         : { status: placed.status, reason: placed.reason ?? '', message: placed.message ?? '' },
+    unhealthyDevices: unhealthyDevicesOf(status),
+    tolerations:
+      member === undefined && !takesDevices
+        ? noTolerations
+        : share.tolerations((spec.tolerations ?? []).filter(mayTolerateNoExecute)),
+    disruptionReason: disrupted === undefined ? undefined : (disrupted.reason ?? ''),
     requests,
     hostPorts: terminal ? [] : hostPortsOf(spec),
-    takesAccelerator: takesAccelerator(requests),
+    takesAccelerator: takesDevices,
     affinity: compileAffinity({ namespace, labels, spec }),
     membership,
     foreignOwner: foreignOwnerOf(pod),
@@ -133,6 +178,21 @@ export function takesAccelerator(requests: Resources): boolean {
     if (amount > 0 && isAcceleratorResource(name)) return true;
   }
   return false;
+}
+
+function mayTolerateNoExecute({ effect = '' }: Toleration): boolean {
+  return effect === '' || effect === 'NoExecute';
+}
+
+function unhealthyDevicesOf(status: Pod['status']): readonly UnhealthyDevice[] {
+  const found: UnhealthyDevice[] = [];
+  for (const container of [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])]) {
+    for (const { name, resources = [] } of container.allocatedResourcesStatus ?? []) {
+      for (const { resourceID, health, message = '' } of resources)
+        if (health === 'Unhealthy') found.push({ resource: name, resourceID, message });
+    }
+  }
+  return found.length === 0 ? noDevices : found;
 }
 
 /** True for a pod that waits for nothing but Berth (others' gates may be there too). */
@@ -165,6 +225,7 @@ function foreignOwnerOf(pod: Pod): string | undefined {
 
 const keptAnnotationKeys: readonly string[] = [
   berth.mode,
+  berth.failure,
   berth.requiredTopology,
   berth.preferredTopology,
   lws.size,

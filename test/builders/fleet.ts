@@ -5,7 +5,7 @@ import { decodeNode } from '../../src/cluster/node-info.ts';
 import type { ClusterSnapshot } from '../../src/cluster/snapshot.ts';
 import type { TopologyLevel } from '../../src/cluster/topology.ts';
 import { decodeNamespace } from '../../src/group/owner.ts';
-import { decodePod } from '../../src/group/pod-info.ts';
+import { decodePod, podShare } from '../../src/group/pod-info.ts';
 import { gpuName, podOf } from './pods.ts';
 
 /** Nodes, the pods on them and the levels that their labels make. */
@@ -89,7 +89,7 @@ export function cacheOf(fleet: Fleet, more: readonly Pod[] = []): ClusterCache {
     decodeNamespace({ metadata: { name: 'serving', labels: { [k8s.namespaceName]: 'serving' } } }),
   ]);
   cache.nodes.replace(fleet.nodes.map(decodeNode));
-  cache.pods.replace([...fleet.pods, ...more].map(pod => decodePod(pod, resources => resources)));
+  cache.pods.replace([...fleet.pods, ...more].map(pod => decodePod(pod, podShare())));
   return cache;
 }
 

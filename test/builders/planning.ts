@@ -4,7 +4,7 @@ import type { ClusterCache } from '../../src/cache/cluster-cache.ts';
 import { buildGroupInfo, type GroupInfo, isObstacle } from '../../src/group/group-info.ts';
 import { isMembershipError } from '../../src/group/membership.ts';
 import { decodeLeaderWorkerSet } from '../../src/group/owner.ts';
-import { decodePod, type PodInfo } from '../../src/group/pod-info.ts';
+import { decodePod, type PodInfo, podShare } from '../../src/group/pod-info.ts';
 import { FitMemo } from '../../src/planner/fit.ts';
 import { type GroupPlan, type PlanInput, planGroup } from '../../src/planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../../src/planner/rejection.ts';
@@ -24,7 +24,7 @@ export interface PlanQuestion extends LwsParts {
 export type Verdict = GroupPlan | Rejection | Undecided;
 
 export function decode(pod: Pod): PodInfo {
-  return decodePod(pod, resources => resources);
+  return decodePod(pod, podShare());
 }
 
 /** The input to the planner for a group of which only the leader exists. */

@@ -241,6 +241,7 @@ async function waitForPods(wanted: {
 }): Promise<Pod[]> {
   const { cluster, namespace, count, timeoutMs, selector, what, isDone } = wanted;
   let last: Pod[] = [];
+  const nudge = nudger(cluster);
   await until(
     () =>
       `${count} ${what} pods in ${namespace} (${last.filter(isDone).length} of ${last.length} are: ${summary(last)})`,
@@ -249,10 +250,34 @@ async function waitForPods(wanted: {
       last = (await listPods(cluster, namespace, selector)).filter(
         pod => pod.metadata.deletionTimestamp === undefined,
       );
+      await nudge(last);
       return last.length === count && last.every(isDone);
     },
   );
   return last;
+}
+
+/**
+ * KWOK drops what happens to a pod while it does not hold the Lease of the pod's node, as for a moment after a Node was
+ * deleted and made again, and never looks at that pod by itself. A real kubelet lists its pods; here a change of the pod
+ * stands in for that.
+ */
+export function nudger(cluster: Cluster, afterMs = 8_000): (pods: readonly Pod[]) => Promise<void> {
+  const since = new Map<string, number>();
+  return async pods => {
+    const now = Date.now();
+    for (const pod of pods) {
+      const { uid = '', name = '', namespace = '' } = pod.metadata;
+      const first = since.get(uid) ?? now;
+      since.set(uid, first);
+      if (pod.spec.nodeName === undefined || isReady(pod) || now - first < afterMs) continue;
+      since.set(uid, now);
+      const metadata = { annotations: { 'example.com/nudged': String(now) } };
+      await cluster
+        .request('PATCH', `/api/v1/namespaces/${namespace}/pods/${name}`, { metadata })
+        .catch(() => undefined);
+    }
+  };
 }
 
 /** Waits until Berth says on a pod why its group waits; the sentence. */

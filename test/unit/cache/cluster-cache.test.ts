@@ -3,10 +3,10 @@ import type { LeaderWorkerSet, Pod } from '../../../src/api/kubernetes.ts';
 import { berth, k8s } from '../../../src/api/names.ts';
 import { type CacheChange, ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
-import { sharedResources } from '../../../src/cluster/resources.ts';
+import { decodeDisruptionBudget } from '../../../src/group/disruption-budget.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
 import { formatPlanAnnotation, type PlanAnnotation } from '../../../src/group/plan-annotation.ts';
-import { decodePod, type PodInfo } from '../../../src/group/pod-info.ts';
+import { decodePod, type PodInfo, podShare } from '../../../src/group/pod-info.ts';
 import { drawFleet, labelOf, nodeOf } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode, labelledPod } from '../../builders/planning.ts';
@@ -31,7 +31,9 @@ function watched(): { cache: ClusterCache; told: () => readonly string[]; gpus: 
   const told = () => {
     const words = changes
       .splice(0)
-      .map(c => (c.kind === 'group' ? c.key : c.kind === 'single' ? c.uid : 'room'));
+      .map(c =>
+        c.kind === 'group' ? c.key : c.kind === 'single' ? c.uid : c.kind === 'node' ? c.name : 'room',
+      );
     return words.sort();
   };
   const gpus = (node: string) => cache.nodeInfo(node)?.free.get(gpuName) ?? Number.NaN;
@@ -324,12 +326,16 @@ t.test('nodes that come, go and change', async t => {
   t.equal(cache.snapshot(), snapshot, 'a heartbeat is no change');
   t.same(told(), []);
   cache.nodes.upsert(decodeNode({ ...first, spec: { unschedulable: true } }));
-  t.same(told(), ['room', group.key, 'uid-serving-s'].sort(), 'who waits to be bound there must hear of it');
+  t.same(
+    told(),
+    ['a', 'room', group.key, 'uid-serving-s'].sort(),
+    'who waits to be bound there must hear of it',
+  );
   t.equal(cache.snapshot().tree, tree, 'the tree is the same as long as no node moves');
   t.not(cache.snapshot(), snapshot);
   cache.nodes.remove(decodeNode(first));
   t.equal(cache.nodeInfo('a'), undefined);
-  t.same(told(), [group.key, 'uid-serving-s'].sort());
+  t.same(told(), ['a', group.key, 'uid-serving-s'].sort());
   t.same(cache.snapshot().tree.nodeNames, ['b', 'c', 'd']);
   t.equal(cache.snapshot().nodes.length, 3);
   cache.nodes.upsert(decodeNode(first));
@@ -338,6 +344,109 @@ t.test('nodes that come, go and change', async t => {
   cache.nodes.upsert(decodeNode(moved));
   t.same(cache.snapshot().tree.nodeNames, ['b', 'a', 'c', 'd']);
   t.equal(cache.snapshot().nodes[1]?.record.name, 'a', 'nodes stand where the tree says');
+});
+
+t.test('the cluster as if a group were not there', async t => {
+  const { cache } = watched();
+  cache.pods.upsert(decode(group.leader(carrying(planOf(['a', 'b', 'c']), { node: 'a' }))));
+  cache.statefulSets.upsert(decodeStatefulSet(group.workerSet()));
+  addWorkers(cache, [1], { gated: false, node: 'b' });
+  cache.pods.upsert(decode(podOf({ name: 'stays', gpu: 2, node: 'd' })));
+  const free = (snapshot = cache.snapshot()) => snapshot.nodes.map(node => node.free.get(gpuName));
+  t.same(free(), [0, 0, 0, 6], 'two bound members, one held seat, a stranger');
+  const own = new Set(cache.group(group.key)?.members.values());
+  t.same(free(cache.snapshotWithout(own)), [8, 8, 8, 6]);
+  t.same(free(), [0, 0, 0, 6], 'the cluster itself is as it was');
+  t.same(
+    [...cache.snapshotWithout(own).existingPods()].length,
+    1,
+    'its pods repel and attract nobody any more',
+  );
+});
+
+t.test('a place reserved for a group that is being remade is room for that group alone', async t => {
+  const { cache, gpus } = watched();
+  const eight = new Map([[gpuName, 8]]);
+  cache.reservePlace(
+    group.key,
+    ['c', 'd'].map(node => ({ node, requests: eight })),
+  );
+  t.same([gpus('c'), gpus('d')], [0, 0]);
+  t.same(
+    cache.snapshotFor(group.key).nodes.map(node => node.free.get(gpuName)),
+    [8, 8, 8, 8],
+  );
+  t.equal(cache.snapshotFor('serving/other'), cache.snapshot(), 'others see it taken');
+  t.same([...cache.heldNodes()].sort(), ['c', 'd']);
+  const leader = decode(group.leader());
+  cache.pods.upsert(leader);
+  cache.assumePlan(leader, planOf(['a', 'b', 'c']));
+  t.same(['a', 'b', 'c', 'd'].map(gpus), [0, 0, 0, 8], 'it ends when the next plan stands');
+  cache.reservePlace(group.key, [{ node: 'd', requests: eight }]);
+  cache.reservePlace(group.key, []);
+  t.equal(gpus('d'), 8, 'or when it is given up');
+});
+
+t.test('nodes that no plan may use', async t => {
+  const { cache, told } = watched();
+  const eight = new Map([[gpuName, 8]]);
+  cache.pods.upsert(decode(group.leader(carrying(planOf(['a', 'b', 'c'])))));
+  told();
+  cache.setExcludedNodes(new Map([['b', 'a device is unhealthy']]));
+  t.same(told(), ['room', group.key].sort(), 'who waits to be bound there hears of it');
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), false);
+  cache.setExcludedNodes(new Map([['b', 'said in other words']]));
+  t.same(told(), [], 'other words are no change');
+  cache.setExcludedNodes(new Map());
+  t.same(told(), ['room', group.key].sort());
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), true);
+});
+
+t.test('where a pod is to go', async t => {
+  const { cache } = watched();
+  const leader = decode(group.leader(carrying(planOf(['a', 'b', 'c']))));
+  cache.pods.upsert(leader);
+  cache.statefulSets.upsert(decodeStatefulSet(group.workerSet()));
+  addWorkers(cache, [1, 2], { gated: false });
+  const seats = [...(cache.group(group.key)?.members.values() ?? [])].map(pod => cache.plannedNode(pod));
+  t.same(seats, ['a', 'b', 'c'], 'the seats of a plan, pinned or not');
+  const pinned = decode(podOf({ name: 'pinned', gpu: 1, pinnedTo: 'd' }));
+  cache.pods.upsert(pinned);
+  t.equal(cache.plannedNode(pinned), 'd', 'a pin');
+  const free = decode(podOf({ name: 'free', gpu: 1 }));
+  cache.pods.upsert(free);
+  t.equal(cache.plannedNode(free), undefined);
+  cache.assumePin(free, 'd');
+  t.equal(cache.plannedNode(free), 'd', 'a pin that is on its way');
+});
+
+t.test('pods of a node are known while the Node itself is gone', async t => {
+  const { cache } = watched();
+  const [first] = fleet.nodes;
+  if (first === undefined) throw new Error('no node');
+  cache.pods.upsert(decode(podOf({ name: 'p', gpu: 3, node: 'a' })));
+  cache.pods.upsert(decode(podOf({ name: 'ended', gpu: 3, node: 'a', phase: 'Failed' })));
+  cache.nodes.remove(decodeNode(first));
+  t.same(
+    [...cache.podsOn('a')].map(pod => pod.name),
+    ['p'],
+  );
+  t.same([...cache.podsOn('b')], []);
+});
+
+t.test('disruption budgets by namespace', async t => {
+  const { cache } = watched();
+  const budget = (namespace: string, name: string, status: object = {}) =>
+    decodeDisruptionBudget({
+      metadata: { uid: `${namespace}/${name}`, namespace, name, generation: 2 },
+      status,
+    });
+  cache.podDisruptionBudgets.replace([budget('serving', 'b'), budget('others', 'c')]);
+  cache.podDisruptionBudgets.upsert(budget('serving', 'b', { disruptionsAllowed: 3, observedGeneration: 2 }));
+  t.match(cache.disruptionBudgets('serving'), [{ name: 'b', disruptionsAllowed: 3, upToDate: true }]);
+  t.match(cache.disruptionBudgets('others'), [{ disruptionsAllowed: 0, upToDate: false }]);
+  cache.podDisruptionBudgets.remove(budget('serving', 'b'));
+  t.same(cache.disruptionBudgets('serving'), []);
 });
 
 t.test('a seat is free for its own member', async t => {
@@ -440,7 +549,7 @@ t.test('pods that inter-pod terms see', async t => {
 
 t.test('a large cluster is taken in', async t => {
   const cache = new ClusterCache({ levels: fleet.levels });
-  const share = sharedResources();
+  const share = podShare();
   const before = heapMiB();
   const startedMs = performance.now();
   const nodeNames = Array.from({ length: 5_000 }, (_, i) => `node-${i}`);

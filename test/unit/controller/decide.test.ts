@@ -32,7 +32,7 @@ function decide(pods: readonly Pod[], more: Partial<GroupFacts> = {}): GroupDeci
   return decideGroup({
     view: viewOf(pods),
     mode: 'pin',
-    node: name => nodes.get(name),
+    trouble: name => (nodes.has(name) ? undefined : 'NodeGone'),
     fitsSeat: () => true,
     unschedulableForMs: () => undefined,
     strandedAfterMs: 10_000,
@@ -99,11 +99,36 @@ t.test('a pinned worker is stranded only after it was Unschedulable for long eno
 });
 
 t.test('where Berth does not place, gates are released and nothing is planned', async t => {
-  for (const mode of ['observe', 'extender'] as const) {
-    t.equal(decide([group.leader(), group.worker(1, { gated: true })], { mode }).kind, 'release', mode);
-    t.equal(decide([planned()], { mode }).kind, 'none', `${mode}: nothing to release`);
-  }
+  const mode = 'observe';
+  t.equal(decide([group.leader(), group.worker(1, { gated: true })], { mode }).kind, 'release');
+  t.equal(decide([planned()], { mode }).kind, 'none', 'nothing to release');
 });
+
+t.test(
+  'in mode extender the plan alone is written, and written anew for members that are not bound',
+  async t => {
+    const mode = 'extender';
+    const free = { gated: false };
+    const worker = group.worker(1, free);
+    const forLong = () => 10_000;
+    const cases: readonly [string, readonly Pod[], Partial<GroupFacts>, Partial<GroupDecision> & object][] = [
+      ['gates of another mode go', [group.leader()], {}, { kind: 'release' }],
+      ['an unbound leader is planned', [group.leader(free)], {}, { kind: 'plan' }],
+      ['a bound one is adopted', [group.leader({ ...free, node: 'a' })], {}, { kind: 'adopt' }],
+      ['members with a seat are kube-scheduler’s', [planned(), worker], {}, { kind: 'none' }],
+      [
+        'unless it refuses them for long',
+        [planned(), worker],
+        { unschedulableForMs: forLong },
+        { kind: 'reseat' },
+      ],
+      ['or their node is gone', [planned(['a', 'x', 'c']), worker], {}, { kind: 'reseat' }],
+      ['a rank left out stays out', [planned(['a', '', 'c']), worker], {}, { kind: 'none' }],
+    ];
+    for (const [what, pods, facts, decision] of cases)
+      t.match(decide(pods, { mode, ...facts }), decision, what);
+  },
+);
 
 t.test('the line is served by priority, then age, then name', async t => {
   const waiting = (key: string, priority: number, createdAtMs: number) => ({ key, priority, createdAtMs });

@@ -511,3 +511,26 @@ function labelledInfo(
   });
   return isObstacle(info) ? info : info.demands.map(({ requests }) => requests.get(gpuName));
 }
+
+t.test('what a pod says of its own end and of its devices', async t => {
+  const resources = [
+    { resourceID: 'gpu-0', health: 'Healthy' },
+    { resourceID: 'gpu-1', health: 'Unhealthy', message: 'fell off the bus' },
+    { resourceID: 'gpu-2', health: 'Unknown' },
+  ];
+  const pod = podOf({ name: 'p', gpu: 3, node: 'a' });
+  const containerStatuses = [{ name: 'main', allocatedResourcesStatus: [{ name: gpuName, resources }] }];
+  const conditions = [{ type: 'DisruptionTarget', status: 'True', reason: 'DeletionByTaintManager' }];
+  const info = decode({ ...pod, status: { containerStatuses, conditions } });
+  t.same(info.unhealthyDevices, [{ resource: gpuName, resourceID: 'gpu-1', message: 'fell off the bus' }]);
+  t.equal(info.disruptionReason, 'DeletionByTaintManager');
+  t.same(
+    info.tolerations.map(({ key }) => key),
+    ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'],
+  );
+  t.match(decode(podOf({ name: 'cpu', cpu: 1 })), {
+    unhealthyDevices: [],
+    disruptionReason: undefined,
+    tolerations: [],
+  });
+});

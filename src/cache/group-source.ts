@@ -1,10 +1,10 @@
 import { berth } from '../api/names.ts';
-import type { ClusterCache } from '../cache/cluster-cache.ts';
-import type { GroupView } from '../cache/group-view.ts';
 import { buildGroupInfo, type GroupInfo, type GroupObstacle } from '../group/group-info.ts';
 import { type PlacementMode, parseMode } from '../group/owner.ts';
 import { type NotPlaceable, whyNotPlaceable } from '../group/placeable.ts';
 import type { PodInfo } from '../group/pod-info.ts';
+import type { ClusterCache } from './cluster-cache.ts';
+import type { GroupView } from './group-view.ts';
 
 /** Describes the group of a view whose leader is alive. */
 export function describeGroup(
