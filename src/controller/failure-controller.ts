@@ -1,0 +1,230 @@
+import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
+import { goesAsFarAs } from '../failure/settings.ts';
+import { failureKind } from '../kube/api-errors.ts';
+import { isBadIntent } from '../kube/intent-store.ts';
+import type { WorkQueue } from '../kube/work-queue.ts';
+import { FailureBook, type IntentStorePort } from './failure-book.ts';
+import { FailureEvictor } from './failure-evictor.ts';
+import { FailureJudge, type FailureJudgeOptions, type Hurt, type Judgement } from './failure-judge.ts';
+import type { FailureReport } from './failure-report.ts';
+import { FailureWatch } from './failure-watch.ts';
+
+export interface FailureControllerOptions
+  extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'holderForMs'> {
+  readonly cache: ClusterCache;
+  readonly store: IntentStorePort;
+  readonly report: FailureReport;
+  /** Whether this process holds the Lease and knows the whole cluster; asked right before every write. */
+  readonly mayAct: () => boolean;
+  /** One key at a time: budgets are counted between two evictions, not beside each other. */
+  readonly makeQueue: (process: (key: string) => Promise<void>) => WorkQueue;
+}
+
+const reviewKey = 'review';
+const nodesKey = 'nodes';
+/** A brake may come off without any change that would bring the group back. */
+const longestWaitMs = 10_000;
+const shortestWaitMs = 50;
+
+/**
+ * Evicts whole groups whose device or node has failed, so that placement can give them another place. Gathers evidence in
+ * every replica; only the holder of the Lease decides, and only from intents that it has read since it took over.
+ */
+export class FailureController {
+  readonly #options: FailureControllerOptions;
+  readonly #queue: WorkQueue;
+  readonly #watch: FailureWatch;
+  readonly #book: FailureBook;
+  readonly #judge: FailureJudge;
+  readonly #evictor: FailureEvictor;
+  #holderSinceMs: number | undefined;
+
+  constructor(options: FailureControllerOptions) {
+    this.#options = options;
+    const { cache, settings, store, nowMs, wallMs, mayAct } = options;
+    const watch = new FailureWatch({ cache, settings, nowMs });
+    const book = new FailureBook({
+      store,
+      settings,
+      wallMs,
+      mayAct,
+      readings: now => watch.readings(now),
+      onReset: () => watch.acknowledge(),
+    });
+    const holderForMs = () => (this.#holderSinceMs === undefined ? 0 : nowMs() - this.#holderSinceMs);
+    const judge = new FailureJudge({ ...options, book, watch, holderForMs });
+    this.#watch = watch;
+    this.#book = book;
+    this.#judge = judge;
+    this.#evictor = new FailureEvictor({ ...options, book, judge, isHalted: () => store.isHalted() });
+    this.#queue = options.makeQueue(key => this.#process(key));
+    cache.subscribe(change => this.#changed(change));
+  }
+
+  start(): void {
+    this.#queue.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#queue.shutdown();
+  }
+
+  get queueDepth(): number {
+    return this.#queue.depth;
+  }
+
+  /** Reads what the last holder has decided, so that no plan uses a node that an intent avoids. Before `takeOver`. */
+  async readIntents(): Promise<void> {
+    if (!goesAsFarAs(this.#options.settings.mode, 'cordon')) return;
+    await this.#book.refresh();
+    this.#excludeNodes();
+  }
+
+  /** This process holds the Lease and has read the cluster. Nothing new is evicted for `newHolderSeconds`. */
+  takeOver(): void {
+    this.#book.close();
+    this.#holderSinceMs = this.#options.nowMs();
+    this.#queue.add(reviewKey);
+  }
+
+  /** Looks at everything, now and then, should a change ever have been missed. Cheap in a replica that does not act. */
+  reviewAll(): void {
+    this.#queue.add(reviewKey);
+  }
+
+  /** Another holder decides now; evidence is kept. */
+  standDown(): void {
+    this.#holderSinceMs = undefined;
+    this.#evictor.standDown();
+    this.#book.close();
+    this.#options.report.clear();
+  }
+
+  #changed(change: CacheChange): void {
+    if (change.kind === 'group') this.#queue.add(`group:${change.key}`);
+    if (change.kind !== 'node') return;
+    for (const group of this.#watch.lookAtNode(change.name)) this.#queue.add(`group:${group}`);
+    this.#queue.add(nodesKey);
+  }
+
+  async #process(key: string): Promise<void> {
+    if (key === reviewKey) return this.#review();
+    if (key === nodesKey) return this.#excludeNodes();
+    await this.#processGroup(key.slice('group:'.length));
+  }
+
+  async #review(): Promise<void> {
+    const { cache, report } = this.#options;
+    this.#watch.lookAtAll();
+    for (const key of cache.groupKeys()) this.#queue.add(`group:${key}`);
+    const holds = this.#acts();
+    this.#excludeNodes();
+    await this.#book.refresh();
+    // Every replica answers admission and the scheduler, so every one must know which nodes to keep off.
+    this.#excludeNodes();
+    if (!holds) return;
+    if (!this.#acts()) return this.standDown();
+    for (const bad of this.#book.bad) report.badIntent(bad);
+    for (const key of this.#book.openGroups()) this.#queue.add(`group:${key}`);
+    for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).length === 0) report.healed(uid);
+    report.publish(this.#book.intents, this.#watch.countsBySignal());
+    await this.#book.prune();
+  }
+
+  async #processGroup(key: string): Promise<void> {
+    const { changed, unripeMs } = this.#watch.lookAtGroup(key);
+    if (changed) this.#excludeNodes();
+    if (unripeMs !== undefined) this.#again(key, unripeMs);
+    if (!this.#acts() || !this.#book.isRead) return;
+    try {
+      for (const stored of this.#book.openOf(key)) {
+        const afterMs = await this.#evictor.advance(stored);
+        if (afterMs !== undefined) this.#again(key, afterMs);
+        if (!this.#acts()) return;
+      }
+      for (const hurt of this.#judge.hurtOf(key)) await this.#decide(hurt);
+    } catch (error) {
+      // Somebody else has written or deleted an intent: what it says now counts.
+      const kind = failureKind(error);
+      if (kind !== 'conflict' && kind !== 'gone') throw error;
+      await this.#book.refresh();
+      this.#again(key, 1_000);
+    }
+    const { report } = this.#options;
+    for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).length === 0) report.healed(uid);
+    report.publish(this.#book.intents, this.#watch.countsBySignal());
+  }
+
+  async #decide(hurt: Hurt): Promise<void> {
+    const { report, store, mayAct } = this.#options;
+    if (hurt.mode === 'off') return report.healed(hurt.leaderUid);
+    // Berth's own eviction looks like a disruption by others, too.
+    if (this.#isDone(hurt)) return;
+    const isRipe = this.#judge.isRipe(hurt);
+    if (hurt.view.membership.kind === 'labelled') {
+      if (isRipe) report.notEvictable(hurt.key, hurt.pod, hurt.fault.cause);
+      return;
+    }
+    if (isRipe) report.detected(hurt);
+    if (this.#holds(hurt, this.#judge.judgeNew(hurt, false))) return this.#book.keepTripped();
+    // Nothing seen so far holds it: now with what the API server says at this moment.
+    const halted = await store.isHalted();
+    if (halted && this.#holds(hurt, this.#judge.judgeNew(hurt, true))) return;
+    await this.#book.refresh();
+    if (this.#isDone(hurt) || !(await this.#judge.stillStands(hurt))) return this.#again(hurt.key, 1_000);
+    // A quorum read of the intents and the live looks took a while: what is decided on must be true after them.
+    const current = this.#judge.hurtOf(hurt.key).find(({ leaderUid }) => leaderUid === hurt.leaderUid);
+    if (current === undefined || this.#isDone(current)) return;
+    const judgement = this.#judge.judgeNew(current, halted);
+    if (this.#holds(current, judgement)) return;
+    if (!mayAct()) return;
+    const intent = this.#judge.intentOf(current, judgement.plan);
+    const known = this.#book.of(hurt.leaderUid);
+    const { stored } =
+      known === undefined || isBadIntent(known)
+        ? await this.#book.create(intent)
+        : { stored: await this.#book.update(known, intent) };
+    if (isBadIntent(stored)) return report.badIntent(stored, hurt);
+    if (!mayAct()) return;
+    const afterMs = await this.#evictor.advance(stored);
+    if (afterMs !== undefined) this.#again(hurt.key, afterMs);
+  }
+
+  /** There is an intent for this incarnation. One that was closed before anything was evicted may be opened again. */
+  #isDone(hurt: Hurt): boolean {
+    const known = this.#book.of(hurt.leaderUid);
+    if (known === undefined) return false;
+    if (isBadIntent(known)) {
+      this.#options.report.badIntent(known, hurt);
+      return true;
+    }
+    const { phase, times, outcome } = known.intent;
+    return phase !== 'closed' || times.evicted !== undefined || outcome === 'failed';
+  }
+
+  /** Tells what the brakes say; false when none holds. */
+  #holds(hurt: Hurt, { held }: Judgement): boolean {
+    const { report } = this.#options;
+    const [first] = held;
+    if (first === undefined) return false;
+    if (this.#judge.isRipe(hurt)) {
+      if (first.brake === 'mode' && !goesAsFarAs(hurt.mode, 'evict')) report.wouldEvict(hurt, first.message);
+      if (first.brake === 'dry-run') report.wouldEvict(hurt, first.message);
+    }
+    report.held(hurt, held);
+    this.#again(hurt.key, Math.max(...held.map(({ retryAfterMs }) => retryAfterMs)));
+    return true;
+  }
+
+  #excludeNodes(): void {
+    this.#watch.excludeNodes(this.#book.intents, this.#options.wallMs());
+  }
+
+  #again(key: string, afterMs: number): void {
+    this.#queue.addAfter(`group:${key}`, Math.min(longestWaitMs, Math.max(shortestWaitMs, afterMs)));
+  }
+
+  #acts(): boolean {
+    return this.#holderSinceMs !== undefined && this.#options.mayAct();
+  }
+}

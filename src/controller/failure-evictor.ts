@@ -1,0 +1,285 @@
+import type { Pod } from '../api/kubernetes.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { matchesLabelSelector } from '../cluster/labels.ts';
+import type { Resources } from '../cluster/resources.ts';
+import type { Intent } from '../failure/intent.ts';
+import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
+import type { FailureSettings } from '../failure/settings.ts';
+import { controllerOf, isMembershipError, membershipOf } from '../group/membership.ts';
+import { failureKind } from '../kube/api-errors.ts';
+import type { StoredIntent } from '../kube/intent-store.ts';
+import type { FailureBook } from './failure-book.ts';
+import { intentFacts } from './failure-facts.ts';
+import type { FailureJudge } from './failure-judge.ts';
+import type { FailureReport } from './failure-report.ts';
+import type { FailureWrites } from './failure-writes.ts';
+
+export interface FailureEvictorOptions {
+  readonly cache: ClusterCache;
+  readonly settings: FailureSettings;
+  readonly book: FailureBook;
+  readonly judge: FailureJudge;
+  readonly writes: FailureWrites;
+  readonly report: FailureReport;
+  readonly wallMs: () => number;
+  /** Asked right before every write, after every await. */
+  readonly mayAct: () => boolean;
+  readonly isHalted: () => Promise<boolean>;
+}
+
+/** More steps than a group can go through at once; a fault in the steps must not make a hot loop. */
+const maxSteps = 6;
+const lookAgainMs = 1_000;
+const refusedMs = 10_000;
+/** The garbage collector tells the workers of a leader that goes in foreground; a busy one takes its time. */
+const collectorMs = 10_000;
+
+/** An intent after one attempt at its next step: gone on at once, or to be looked at again. */
+type Outcome =
+  | { readonly kind: 'moved'; readonly stored: StoredIntent }
+  | { readonly kind: 'later'; readonly afterMs: number };
+
+/**
+ * Carries intents out, one step at a time, from what can be seen alone. The only place with destructive calls: each is
+ * made right after live reads, and only while the Lease is held.
+ */
+export class FailureEvictor {
+  readonly #options: FailureEvictorOptions;
+  /** Nodes kept free, by group. */
+  readonly #reserved = new Map<string, string>();
+
+  constructor(options: FailureEvictorOptions) {
+    this.#options = options;
+  }
+
+  /** Another holder decides now, and reserves for itself. */
+  standDown(): void {
+    for (const group of [...this.#reserved.keys()]) this.#reserve(group, []);
+  }
+
+  /** Takes an open intent as far as it goes now. Milliseconds until it is worth another look; undefined when closed. */
+  async advance(first: StoredIntent): Promise<number | undefined> {
+    let stored = first;
+    for (let steps = 0; steps < maxSteps; steps += 1) {
+      const { intent } = stored;
+      if (intent.phase === 'closed') {
+        this.#reserve(intent.group, []);
+        return undefined;
+      }
+      this.#keepPlace(stored);
+      const facts = this.#facts(stored);
+      const outcome = await this.#take(stored, nextStep(intent, facts));
+      if (outcome.kind === 'later') return outcome.afterMs;
+      stored = outcome.stored;
+    }
+    return lookAgainMs;
+  }
+
+  async #take(stored: StoredIntent, step: NextStep): Promise<Outcome> {
+    switch (step.kind) {
+      case 'wait':
+        return later(step.forMs);
+      case 'phase':
+      case 'close':
+        return this.#record(stored, step, false);
+      case 'hold':
+        return this.#hold(stored, 'FencingNeeded', step.instruction, 5_000);
+      case 'evict-leader':
+        return this.#evictLeader(stored);
+      case 'delete-workers':
+        return this.#deleteWorkers(stored, step.setUid);
+    }
+  }
+
+  async #evictLeader(stored: StoredIntent): Promise<Outcome> {
+    const { judge, writes, isHalted, wallMs, mayAct } = this.#options;
+    const { intent } = stored;
+    const ref = leaderRef(stored);
+    const live = await writes.livePod(ref);
+    const left = { kind: 'phase', phase: 'leaving', times: { evicted: wallMs() } } as const;
+    if (live?.metadata.uid !== intent.leaderUid || live.metadata.deletionTimestamp !== undefined)
+      return this.#record(stored, left, false);
+    if (!leads(live, intent.leaderName)) return this.#fail(stored, 'the pod is not the leader of the group');
+    const hurt = judge.hurtOfIntent(intent);
+    // Nothing has been evicted yet and nothing is wrong any more.
+    if (hurt === undefined || !(await judge.stillStands(hurt)))
+      return this.#record(stored, { kind: 'close', outcome: 'overtaken', times: {} }, false);
+    const [brake] = judge.judgeBegun(hurt, await isHalted());
+    if (brake !== undefined) return this.#hold(stored, 'EvictionHeld', brake.message, brake.retryAfterMs);
+    if (!mayAct()) return later(lookAgainMs);
+    try {
+      await writes.evictLeader(ref);
+    } catch (error) {
+      return this.#refused(stored, error);
+    }
+    return this.#record(stored, left, true);
+  }
+
+  async #deleteWorkers(stored: StoredIntent, setUid: string): Promise<Outcome> {
+    const { writes, isHalted, mayAct } = this.#options;
+    const { intent } = stored;
+    const ref = leaderRef(stored);
+    const set = { ...ref, uid: setUid };
+    const [leader, live] = await Promise.all([writes.livePod(ref), writes.liveStatefulSet(set)]);
+    const leaderStays =
+      leader?.metadata.uid === intent.leaderUid && leader.metadata.deletionTimestamp === undefined;
+    const isOld = live?.metadata.uid === setUid && controllerOf(live.metadata)?.uid === intent.leaderUid;
+    if (leaderStays || !isOld || live.metadata.deletionTimestamp !== undefined) return later(lookAgainMs);
+    const goingForMs = this.#options.wallMs() - (intent.times.evicted ?? 0);
+    if (goesInForeground(leader, intent.leaderUid) && goingForMs < collectorMs) return later(lookAgainMs);
+    if (await isHalted())
+      return this.#hold(stored, 'EvictionHeld', 'an administrator has halted all evictions', 5_000);
+    if (!mayAct()) return later(lookAgainMs);
+    try {
+      await writes.deleteStatefulSet(set);
+    } catch (error) {
+      return this.#refused(stored, error);
+    }
+    return later(lookAgainMs);
+  }
+
+  /** What the API server's answer to a destructive call means. What may have been done after all shows by itself. */
+  async #refused(stored: StoredIntent, error: unknown): Promise<Outcome> {
+    const kind = failureKind(error);
+    switch (kind) {
+      case 'budget':
+        return this.#hold(stored, 'EvictionHeld', this.#budgetRefusal(stored.intent), refusedMs);
+      case 'forbidden':
+        return this.#hold(
+          stored,
+          'EvictionHeld',
+          'Berth has no right to do it: see its RBAC for evictions',
+          refusedMs,
+        );
+      case 'invalid':
+        return this.#fail(stored, 'the API server refuses it as invalid');
+      case 'gone':
+      case 'conflict':
+      case 'changed':
+        return later(lookAgainMs);
+      default:
+        throw error;
+    }
+  }
+
+  /** The Eviction API has looked at the budgets of the leader alone. */
+  #budgetRefusal({ leaderUid }: Intent): string {
+    const { cache } = this.#options;
+    const leader = cache.pod(leaderUid);
+    const budgets = leader === undefined ? [] : cache.disruptionBudgets(leader.namespace);
+    const names = budgets
+      .filter(({ selector }) => matchesLabelSelector(selector, leader?.labels ?? {}))
+      .map(({ name }) => name)
+      .sort();
+    if (names.length === 0) return 'a PodDisruptionBudget does not allow it';
+    return `PodDisruptionBudget ${names.join(', ')} does not allow it`;
+  }
+
+  async #record(
+    stored: StoredIntent,
+    step: Extract<NextStep, { readonly kind: 'phase' | 'close' }>,
+    byBerth: boolean,
+  ): Promise<Outcome> {
+    const { book, report, mayAct } = this.#options;
+    if (!mayAct()) return later(lookAgainMs);
+    const wasEvicted = stored.intent.times.evicted !== undefined;
+    // The eviction was made; should the record of it fail, the next look finds the leader going.
+    const next = await book.update(stored, stepped(stored.intent, step));
+    if (!wasEvicted && next.intent.times.evicted !== undefined) report.evicted(next.intent, byBerth);
+    if (step.kind === 'close') report.closed(next.intent);
+    return { kind: 'moved', stored: next };
+  }
+
+  async #hold(
+    stored: StoredIntent,
+    reason: 'EvictionHeld' | 'FencingNeeded',
+    message: string,
+    afterMs: number,
+  ): Promise<Outcome> {
+    const { book, report, mayAct } = this.#options;
+    if (!mayAct()) return later(lookAgainMs);
+    report.intentHeld(stored.intent, reason, message);
+    if (stored.intent.hold !== message) await book.update(stored, { ...stored.intent, hold: message });
+    return later(afterMs);
+  }
+
+  #fail(stored: StoredIntent, message: string): Promise<Outcome> {
+    const failed = { ...stored, intent: { ...stored.intent, cause: `${stored.intent.cause} (${message})` } };
+    return this.#record(failed, { kind: 'close', outcome: 'failed', times: {} }, false);
+  }
+
+  #facts({ intent }: StoredIntent): IntentFacts {
+    const { cache, book, settings, wallMs } = this.#options;
+    const newer = book.intents.some(
+      other =>
+        other.group === intent.group &&
+        other.leaderUid !== intent.leaderUid &&
+        other.times.intent > intent.times.intent,
+    );
+    return intentFacts(cache, intent, {
+      nowMs: Math.round(wallMs()),
+      overtaken: newer,
+      foreignGraceMs: settings.foreignGraceSeconds * 1000,
+      fencingAfterMs: settings.fencingAfterSeconds * 1000,
+    });
+  }
+
+  /** Keeps the next place free until the new plan stands. */
+  #keepPlace({ intent }: StoredIntent): void {
+    const { cache, settings, wallMs } = this.#options;
+    const { group, plan, times, leaderUid } = intent;
+    const view = cache.group(group);
+    const replanned = view?.leader !== undefined && view.leader.uid !== leaderUid && view.plan !== undefined;
+    const tooOld = wallMs() - times.intent >= settings.reserveMinutes * 60_000;
+    if (plan === undefined || replanned || tooOld) {
+      this.#reserve(group, []);
+      return;
+    }
+    const [namespace = '', name = ''] = [group.slice(0, group.indexOf('/')), intent.owner.name];
+    const seats = plan.flatMap((node, rank) => {
+      const member = intent.members.find(known => known.rank === rank);
+      const pod = member === undefined ? undefined : cache.pod(member.uid);
+      const requests =
+        (pod?.terminal === false ? pod.requests : undefined) ??
+        view?.plan?.requests[rank] ??
+        cache.largestWorker(namespace, name, view?.membership.revision ?? '');
+      return requests === undefined ? [] : [{ node, requests }];
+    });
+    // Without any pod left nothing tells the requests, but what was reserved before holds still.
+    if (seats.length === plan.length) this.#reserve(group, seats);
+  }
+
+  #reserve(group: string, seats: readonly { readonly node: string; readonly requests: Resources }[]): void {
+    const nodes = seats.map(({ node }) => node).join();
+    if ((this.#reserved.get(group) ?? '') === nodes) return;
+    if (nodes === '') this.#reserved.delete(group);
+    else this.#reserved.set(group, nodes);
+    this.#options.cache.reservePlace(group, seats);
+  }
+}
+
+function later(afterMs: number): Outcome {
+  return { kind: 'later', afterMs };
+}
+
+function leaderRef({ intent }: StoredIntent): { namespace: string; name: string; uid: string } {
+  const namespace = intent.group.slice(0, intent.group.indexOf('/'));
+  return { namespace, name: intent.leaderName, uid: intent.leaderUid };
+}
+
+function goesInForeground(leader: Pod | undefined, uid: string): boolean {
+  const { metadata } = leader ?? {};
+  return metadata?.uid === uid && (metadata.finalizers ?? []).includes('foregroundDeletion');
+}
+
+/** An intent that was edited must not make Berth evict something else than a leader. */
+function leads(pod: Pod, leaderName: string): boolean {
+  const membership = membershipOf(pod.metadata, pod.metadata.namespace ?? '');
+  return (
+    membership !== undefined &&
+    !isMembershipError(membership) &&
+    membership.kind === 'lws' &&
+    membership.rank === 0 &&
+    membership.name === leaderName
+  );
+}

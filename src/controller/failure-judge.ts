@@ -1,0 +1,260 @@
+import { lws } from '../api/names.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { GroupView } from '../cache/group-view.ts';
+import { decodeNode } from '../cluster/node-info.ts';
+import { type Braked, type BrakeFacts, brakesOnBegun, brakesOnNew, needsPlan } from '../failure/brakes.ts';
+import { whyBudgetsForbid } from '../failure/disruption.ts';
+import { type Evidence, keyOf, ripeInMs, worstOf } from '../failure/evidence.ts';
+import { historyOf } from '../failure/history.ts';
+import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
+import type { Intent } from '../failure/intent.ts';
+import type { FailureMode, FailureSettings } from '../failure/settings.ts';
+import { type Sighting, seeMember } from '../failure/signals.ts';
+import { decodePod, podShare } from '../group/pod-info.ts';
+import type { GroupPlan } from '../planner/plan.ts';
+import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
+import type { FailureBook } from './failure-book.ts';
+import { failureModeOf, incarnations, isPlaced, memberFacts, withinReplicas } from './failure-facts.ts';
+import type { HurtGroup } from './failure-report.ts';
+import type { FailureWatch } from './failure-watch.ts';
+import type { FailureWrites } from './failure-writes.ts';
+
+export interface FailureJudgeOptions {
+  readonly cache: ClusterCache;
+  readonly settings: FailureSettings;
+  readonly book: FailureBook;
+  readonly watch: FailureWatch;
+  readonly writes: FailureWrites;
+  readonly nowMs: () => number;
+  readonly wallMs: () => number;
+  /** Whether everything was read once, and the age of the oldest view of any resource. */
+  readonly health: () => { readonly synced: boolean; readonly stalestMs: number };
+  /** Berth's own calls of the last `apiWindowSeconds`. */
+  readonly apiCalls: () => { readonly total: number; readonly failed: number };
+  /** Since when this process holds the Lease. */
+  readonly holderForMs: () => number;
+  /** Plans the group as if its own pods were not there, off these nodes (name -> cause) besides those excluded anyhow. */
+  readonly planAgain: (
+    view: GroupView,
+    excluded: ReadonlyMap<string, string>,
+  ) => GroupPlan | Rejection | Undecided;
+}
+
+/** A hurt incarnation with all that the decision about it needs. */
+export interface Hurt extends HurtGroup {
+  readonly view: GroupView;
+  readonly incarnation: Incarnation;
+  readonly evidence: Evidence;
+  readonly mode: FailureMode;
+}
+
+export interface Judgement {
+  readonly held: readonly Braked[];
+  /** Node by rank, where the next place was asked for and found. */
+  readonly plan: readonly string[] | undefined;
+}
+
+/** Decides whether a hurt group may be evicted: brings the facts together and asks the brakes. Writes nothing. */
+export class FailureJudge {
+  readonly #options: FailureJudgeOptions;
+  readonly #share = podShare();
+
+  constructor(options: FailureJudgeOptions) {
+    this.#options = options;
+  }
+
+  /** The incarnations of a group with something wrong, each with the worst of it. */
+  hurtOf(key: string): readonly Hurt[] {
+    const { cache, watch, settings, nowMs } = this.#options;
+    const view = cache.group(key);
+    if (view === undefined) return [];
+    return incarnations(cache, key).flatMap(incarnation => {
+      const evidence = worstOf(watch.evidenceOf(incarnation.leaderUid), nowMs());
+      const pod = incarnation.leader ?? incarnation.pods[0];
+      if (evidence === undefined || pod === undefined) return [];
+      const mode = failureModeOf(cache, settings, view, incarnation);
+      const { leaderUid } = incarnation;
+      const owner = this.#ownerOf(view);
+      return [{ key, leaderUid, pod, owner, fault: evidence.sighting, view, incarnation, evidence, mode }];
+    });
+  }
+
+  isRipe({ evidence }: Hurt): boolean {
+    return ripeInMs(evidence, this.#options.nowMs()) === 0;
+  }
+
+  /**
+   * The incarnation that an intent is about, as long as it is hurt. Where others took a member away and it is gone by
+   * now, the group is not whole for that.
+   */
+  hurtOfIntent(intent: Intent): Hurt | undefined {
+    const { cache, settings, nowMs } = this.#options;
+    const known = this.hurtOf(intent.group).find(({ leaderUid }) => leaderUid === intent.leaderUid);
+    if (known !== undefined || intent.signal !== 'Foreign') return known;
+    const view = cache.group(intent.group);
+    const incarnation = incarnations(cache, intent.group).find(
+      ({ leaderUid }) => leaderUid === intent.leaderUid,
+    );
+    const pod = incarnation?.leader;
+    if (view === undefined || incarnation === undefined || pod === undefined) return undefined;
+    const present = new Set(incarnation.pods.map(({ uid }) => uid));
+    const lost = intent.members.find(({ uid }) => !present.has(uid));
+    if (lost === undefined) return undefined;
+    const fault: Sighting = {
+      signal: intent.signal,
+      class: intent.class,
+      entity: lost.uid,
+      nodeName: lost.node,
+      nodeUid: undefined,
+      blamesNode: false,
+      podUid: lost.uid,
+      cause: intent.cause,
+      debounceMs: 0,
+    };
+    const mode = failureModeOf(cache, settings, view, incarnation);
+    const evidence = { sighting: fault, firstSeenMs: nowMs() };
+    const { group: key, leaderUid } = intent;
+    return { key, leaderUid, pod, owner: this.#ownerOf(view), fault, view, incarnation, evidence, mode };
+  }
+
+  /** May a new eviction begin? The planner is asked last, when nothing else holds. */
+  judgeNew(hurt: Hurt, halted: boolean): Judgement {
+    const facts = this.#facts(hurt, halted);
+    const held = brakesOnNew(facts);
+    const others = held.filter(({ brake }) => brake !== 'plan-first');
+    if (others.some(({ brake }) => brake !== 'dry-run')) return { held: others, plan: undefined };
+    if (!needsPlan(facts) || facts.doomed) return { held, plan: undefined };
+    const result = this.#options.planAgain(hurt.view, this.#avoidOf(hurt));
+    const plan =
+      result.kind === 'plan'
+        ? ({ found: true } as const)
+        : { found: false as const, why: this.#whyNot(result) };
+    return {
+      held: brakesOnNew({ ...facts, plan }),
+      plan: result.kind === 'plan' ? result.nodes : undefined,
+    };
+  }
+
+  /** May the eviction of an intent that is there still be made? */
+  judgeBegun(hurt: Hurt, halted: boolean): readonly Braked[] {
+    return brakesOnBegun(this.#facts(hurt, halted));
+  }
+
+  intentOf(hurt: Hurt, plan: readonly string[] | undefined): Intent {
+    const { nowMs, wallMs, watch, cache } = this.#options;
+    const { incarnation, evidence, view, fault } = hurt;
+    const now = wallMs();
+    const avoid = new Map<string, Sighting>();
+    for (const { sighting } of watch.evidenceOf(incarnation.leaderUid))
+      if (sighting.blamesNode && sighting.class !== 'info') avoid.set(sighting.nodeName, sighting);
+    return {
+      group: hurt.key,
+      owner: { name: view.membership.owner, uid: hurt.owner?.uid ?? '' },
+      leaderName: view.membership.name,
+      leaderUid: incarnation.leaderUid,
+      workerSetUid: incarnation.workerSetUid ?? '',
+      members: incarnation.pods.map(pod => ({
+        rank: memberRank(pod) ?? 0,
+        name: pod.name,
+        uid: pod.uid,
+        node: pod.nodeName ?? '',
+      })),
+      avoid: [...avoid.values()].map(({ nodeName, cause }) => ({
+        node: nodeName,
+        nodeUid: cache.node(nodeName)?.uid ?? '',
+        cause,
+      })),
+      plan,
+      class: fault.class,
+      signal: fault.signal,
+      cause: fault.cause,
+      serving: isServing(incarnation, view.membership.size),
+      phase: 'evicting',
+      hold: undefined,
+      outcome: undefined,
+      times: {
+        signal: Math.round(now - (nowMs() - evidence.firstSeenMs)),
+        intent: Math.round(now),
+        evicted: undefined,
+        gone: undefined,
+        bound: undefined,
+        ready: undefined,
+      },
+    };
+  }
+
+  /**
+   * Looks live at what the decision hangs on: the member and its node show the same fault, and the owner still wants the
+   * group. The watch may lag behind a fault that has passed.
+   */
+  async stillStands({ fault, incarnation, view }: Hurt): Promise<boolean> {
+    const { cache, writes, settings } = this.#options;
+    const { namespace, owner, name } = view.membership;
+    const member = memberFacts(cache, incarnation).find(({ pod }) => pod.uid === fault.podUid);
+    const [pod, node, set] = await Promise.all([
+      member === undefined ? undefined : writes.livePod(member.pod),
+      member === undefined ? undefined : writes.liveNode(member.nodeName),
+      writes.liveOwner({ namespace, name: owner }),
+    ]);
+    const wanted =
+      set !== undefined &&
+      set.metadata.deletionTimestamp === undefined &&
+      withinReplicas(set.spec.replicas, owner, name);
+    if (!wanted) return false;
+    // A member that others deleted does not come back by being gone.
+    if (member === undefined || pod?.metadata.uid !== member.pod.uid) return fault.signal === 'Foreign';
+    const now = decodePod(pod, this.#share);
+    const stays = member.stays && !now.terminating && !now.terminal;
+    const facts = { ...member, pod: now, node: node === undefined ? undefined : decodeNode(node), stays };
+    return seeMember(facts, settings).some(sighting => keyOf(sighting) === keyOf(fault));
+  }
+
+  #facts(hurt: Hurt, halted: boolean): BrakeFacts {
+    const { cache, settings, book, nowMs, wallMs, health, apiCalls, holderForMs } = this.#options;
+    const { incarnation, view, evidence, fault, mode, key } = hurt;
+    const { namespace, owner, size } = view.membership;
+    const serving = isServing(incarnation, size);
+    const breakers = book.breakerStates();
+    const question = { group: key, namespace, owner, serving, nowMs: wallMs() };
+    return {
+      settings,
+      mode,
+      placed: isPlaced(cache, view, incarnation),
+      halted,
+      ...health(),
+      holderForMs: holderForMs(),
+      calls: apiCalls(),
+      class: fault.class,
+      ripeInMs: ripeInMs(evidence, nowMs()),
+      domainFailure: breakers['domain-failure'],
+      massFailure: breakers['mass-failure'],
+      serving,
+      doomed: incarnation.leader === undefined || incarnation.leader.terminating,
+      history: historyOf(book.intents, question, settings),
+      groups: [...cache.groupKeys()].length,
+      plan: undefined,
+      budgetsForbid: whyBudgetsForbid(incarnation.pods, cache.disruptionBudgets(namespace)),
+    };
+  }
+
+  #avoidOf({ incarnation }: Hurt): ReadonlyMap<string, string> {
+    const evidence = this.#options.watch.evidenceOf(incarnation.leaderUid);
+    return new Map(
+      evidence
+        .filter(({ sighting }) => sighting.blamesNode && sighting.class !== 'info')
+        .map(({ sighting }) => [sighting.nodeName, sighting.cause]),
+    );
+  }
+
+  #whyNot(result: Rejection | Undecided): string {
+    if (result.kind === 'undecided') return result.reason;
+    return describeRejection(result, this.#options.cache.levels);
+  }
+
+  #ownerOf(view: GroupView): HurtGroup['owner'] {
+    const { namespace, owner } = view.membership;
+    const uid = this.#options.cache.leaderWorkerSet(namespace, owner)?.metadata.uid;
+    if (view.membership.kind !== 'lws' || uid === undefined) return undefined;
+    return { apiVersion: lws.apiVersion, kind: lws.kind, namespace, name: owner, uid };
+  }
+}

@@ -1,0 +1,199 @@
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { NodeRecord } from '../cluster/node-info.ts';
+import type { BreakerName, BreakerReading, LabelledNode } from '../failure/breakers.ts';
+import { failedDomain, hasAccelerators, massFailure } from '../failure/breakers.ts';
+import { type BadNode, type Evidence, EvidenceLedger, ripeInMs } from '../failure/evidence.ts';
+import { memberRank } from '../failure/incarnation.ts';
+import type { Intent } from '../failure/intent.ts';
+import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
+import { seeMember, seeNode } from '../failure/signals.ts';
+import { groupKeyOf, isMembershipError } from '../group/membership.ts';
+import { incarnations, memberFacts } from './failure-facts.ts';
+
+export interface FailureWatchOptions {
+  readonly cache: ClusterCache;
+  readonly settings: FailureSettings;
+  readonly nowMs: () => number;
+}
+
+/**
+ * Gathers evidence from the cache, in every replica: who takes over knows since when a fault stands. Keeps bad nodes off
+ * new plans, and reads the breakers. Writes nothing.
+ */
+export class FailureWatch {
+  readonly #options: FailureWatchOptions;
+  readonly #ledger: EvidenceLedger;
+  /** Last record of each node with a part in this, also of those that are gone: they had a domain. */
+  readonly #known = new Map<string, NodeRecord>();
+  /** Nodes that have been ready once: a machine that is just coming up has not failed. */
+  readonly #wereReady = new Set<string>();
+  /** Leader UIDs with evidence, by group. */
+  readonly #subjects = new Map<string, ReadonlySet<string>>();
+  #excluded = '';
+
+  constructor(options: FailureWatchOptions) {
+    this.#options = options;
+    this.#ledger = new EvidenceLedger(options.settings.badNodeWindowSeconds * 1000);
+  }
+
+  /** Looks at a node by itself, and names the groups that have members there. */
+  lookAtNode(name: string): readonly string[] {
+    const { cache, settings, nowMs } = this.#options;
+    const node = cache.node(name);
+    const groups = new Set<string>();
+    for (const pod of cache.podsOn(name)) {
+      const { membership } = pod;
+      if (membership !== undefined && !isMembershipError(membership)) groups.add(groupKeyOf(membership));
+    }
+    if (node === undefined) {
+      this.#ledger.update(nodeSubject(name), [], nowMs());
+      return [...groups];
+    }
+    if (node.ready) this.#wereReady.add(node.uid);
+    if (groups.size > 0 || hasAccelerators(node)) this.#known.set(name, node);
+    const isOurs = hasAccelerators(node) || groups.size > 0;
+    const hasFailed = node.readyStatus === 'Unknown' || groups.size > 0 || this.#wereReady.has(node.uid);
+    const sightings = isOurs && hasFailed ? seeNode(node, settings) : [];
+    this.#ledger.update(nodeSubject(name), sightings, nowMs());
+    return [...groups];
+  }
+
+  /**
+   * Looks at a group's incarnations: whether evidence has come or gone, and milliseconds until some of it is ripe
+   * (undefined when all is, or there is none).
+   */
+  lookAtGroup(key: string): { readonly changed: boolean; readonly unripeMs: number | undefined } {
+    const { cache, settings, nowMs } = this.#options;
+    const now = nowMs();
+    const seen = new Set<string>();
+    let changed = false;
+    for (const incarnation of incarnations(cache, key)) {
+      const facts = memberFacts(cache, incarnation);
+      const sightings = facts.flatMap(member => seeMember(member, settings));
+      for (const { node } of facts) if (node !== undefined) this.#known.set(node.name, node);
+      if (this.#ledger.update(incarnationSubject(incarnation.leaderUid), sightings, now)) changed = true;
+      if (sightings.length > 0) seen.add(incarnation.leaderUid);
+    }
+    for (const leaderUid of this.#subjects.get(key) ?? [])
+      if (!seen.has(leaderUid) && this.#ledger.update(incarnationSubject(leaderUid), [], now)) changed = true;
+    if (seen.size === 0) this.#subjects.delete(key);
+    else this.#subjects.set(key, seen);
+    const unripe = [...seen]
+      .flatMap(leaderUid => this.evidenceOf(leaderUid))
+      .map(evidence => ripeInMs(evidence, now))
+      .filter(ms => ms > 0);
+    return { changed, unripeMs: unripe.length === 0 ? undefined : Math.min(...unripe) };
+  }
+
+  evidenceOf(leaderUid: string): readonly Evidence[] {
+    return this.#ledger.of(incarnationSubject(leaderUid));
+  }
+
+  groupsWithEvidence(): Iterable<string> {
+    return this.#subjects.keys();
+  }
+
+  /** Standing evidence by signal: groups hurt, for metrics. */
+  countsBySignal(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const leaderUids of this.#subjects.values()) {
+      for (const leaderUid of leaderUids) {
+        const names = new Set(this.evidenceOf(leaderUid).map(({ sighting }) => sighting.signal));
+        for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+      }
+    }
+    return counts;
+  }
+
+  /** Nodes that no plan may use: those with a fault now, and for a while those that cost a group its place. */
+  excludeNodes(intents: readonly Intent[], wallMs: number): void {
+    const { cache, settings } = this.#options;
+    const excluded = new Map<string, string>();
+    if (goesAsFarAs(settings.mode, 'cordon')) {
+      for (const { sighting } of this.#ledger.all()) {
+        // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
+        if (!sighting.blamesNode || sighting.class === 'info' || sighting.signal === 'NodeNoExecute')
+          continue;
+        if (cache.node(sighting.nodeName) !== undefined) excluded.set(sighting.nodeName, sighting.cause);
+      }
+      for (const { avoid, times } of intents) {
+        if (wallMs - times.intent >= settings.excludeMinutes * 60_000) continue;
+        for (const { node, nodeUid, cause } of avoid)
+          if (cache.node(node)?.uid === nodeUid && !excluded.has(node)) excluded.set(node, cause);
+      }
+    }
+    const text = JSON.stringify([...excluded].sort());
+    if (text === this.#excluded) return;
+    this.#excluded = text;
+    cache.setExcludedNodes(excluded);
+  }
+
+  /** What the evidence says of the breakers now. */
+  readings(wallMs: number): readonly BreakerReading[] {
+    const { cache, settings, nowMs } = this.#options;
+    const now = nowMs();
+    const newly = this.#ledger.newNodes(now);
+    const standing = this.#ledger.standingNodes();
+    const bad = this.#ledger.unacknowledgedNodes();
+    const fleet = this.#fleet();
+    const total = new Set([...fleet.map(node => node.name), ...bad.map(node => node.name)]).size;
+    const reasons: Readonly<Record<BreakerName, string | undefined>> = {
+      'domain-failure': failedDomain(this.#labelled(newly), fleet, cache.levels, settings),
+      'mass-failure': massFailure(bad.length, total, settings),
+    };
+    const last = [...newly, ...standing].map(node => node.firstSeenMs);
+    const lastBadAtMs = last.length === 0 ? undefined : wallMs - (now - Math.max(...last));
+    const anyBad = standing.length > 0;
+    return (['domain-failure', 'mass-failure'] as const).map(name => ({
+      name,
+      reason: reasons[name],
+      lastBadAtMs,
+      anyBad,
+    }));
+  }
+
+  /** An administrator has reset a breaker. */
+  acknowledge(): void {
+    this.#ledger.acknowledge();
+  }
+
+  /** Looks at everything and forgets what is no more. */
+  lookAtAll(): void {
+    const { cache, nowMs } = this.#options;
+    for (const name of new Set([...cache.allNodes()].map(node => node.name))) this.lookAtNode(name);
+    for (const key of [...this.#subjects.keys()]) this.lookAtGroup(key);
+    const now = nowMs();
+    const remembered = new Set(
+      [...this.#ledger.newNodes(now), ...this.#ledger.standingNodes()].map(node => node.name),
+    );
+    for (const name of this.#known.keys())
+      if (cache.node(name) === undefined && !remembered.has(name)) this.#known.delete(name);
+    const uids = new Set([...cache.allNodes()].map(node => node.uid));
+    for (const uid of this.#wereReady) if (!uids.has(uid)) this.#wereReady.delete(uid);
+  }
+
+  /** Nodes with accelerators, and those that groups run on without any. */
+  #fleet(): readonly LabelledNode[] {
+    const { cache } = this.#options;
+    return [...cache.allNodes()].filter(
+      node =>
+        hasAccelerators(node) || [...cache.podsOn(node.name)].some(pod => memberRank(pod) !== undefined),
+    );
+  }
+
+  #labelled(nodes: readonly BadNode[]): readonly LabelledNode[] {
+    const { cache } = this.#options;
+    return nodes.flatMap(({ name }) => {
+      const record = cache.node(name) ?? this.#known.get(name);
+      return record === undefined ? [] : [{ name, labels: record.labels }];
+    });
+  }
+}
+
+function nodeSubject(name: string): string {
+  return `node/${name}`;
+}
+
+function incarnationSubject(leaderUid: string): string {
+  return `incarnation/${leaderUid}`;
+}

@@ -1,0 +1,59 @@
+import type { KubernetesObject, LeaderWorkerSet, Node, Pod, StatefulSet } from '../api/kubernetes.ts';
+import { lws } from '../api/names.ts';
+import type { ApiClient } from '../kube/api-client.ts';
+import { failureKind } from '../kube/api-errors.ts';
+import { evictPod, getObject, getPod, type ObjectRef } from '../kube/writes.ts';
+
+/** Live reads, and the two destructive calls that failure handling knows. All throw as `ApiClient.request` does. */
+export interface FailureWrites {
+  /** Undefined when there is none of that name; compare the UID. */
+  livePod(pod: ObjectRef): Promise<Pod | undefined>;
+  liveNode(name: string): Promise<Node | undefined>;
+  liveOwner(owner: ObjectRef): Promise<LeaderWorkerSet | undefined>;
+  liveStatefulSet(set: ObjectRef): Promise<StatefulSet | undefined>;
+  /** Eviction of this very pod in foreground, so that its workers go at the same time. */
+  evictLeader(leader: Required<ObjectRef>): Promise<void>;
+  /** Deletes this very StatefulSet in foreground: its pods go first, all at once. */
+  deleteStatefulSet(set: Required<ObjectRef>): Promise<void>;
+}
+
+/** Failure handling's reads and writes against the API server. */
+export function failureWrites(client: ApiClient): FailureWrites {
+  return {
+    livePod: pod => ifThere(getPod(client, pod)),
+    liveNode: name => ifThere(getObject<Node>(client, `/api/v1/nodes/${name}`)),
+    liveOwner: ({ namespace, name }) =>
+      ifThere(
+        getObject<LeaderWorkerSet>(
+          client,
+          `/apis/${lws.apiVersion}/namespaces/${namespace}/leaderworkersets/${name}`,
+        ),
+      ),
+    liveStatefulSet: set => ifThere(getObject<StatefulSet>(client, statefulSetPath(set))),
+    async evictLeader(leader) {
+      await evictPod(client, leader, { propagationPolicy: 'Foreground' });
+    },
+    async deleteStatefulSet(set) {
+      const body = {
+        apiVersion: 'v1',
+        kind: 'DeleteOptions',
+        propagationPolicy: 'Foreground',
+        preconditions: { uid: set.uid },
+      };
+      await client.request({ method: 'DELETE', path: statefulSetPath(set), body });
+    },
+  };
+}
+
+function statefulSetPath({ namespace, name }: ObjectRef): string {
+  return `/apis/apps/v1/namespaces/${namespace}/statefulsets/${name}`;
+}
+
+async function ifThere<T extends KubernetesObject>(read: Promise<T>): Promise<T | undefined> {
+  try {
+    return await read;
+  } catch (error) {
+    if (failureKind(error) === 'gone') return undefined;
+    throw error;
+  }
+}

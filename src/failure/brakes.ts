@@ -1,0 +1,233 @@
+import type { BreakerState } from './breakers.ts';
+import type { History } from './history.ts';
+import { type FailureMode, type FailureSettings, goesAsFarAs } from './settings.ts';
+import type { SignalClass } from './signals.ts';
+
+export type BrakeName =
+  | 'mode'
+  | 'halt'
+  | 'stale'
+  | 'new-holder'
+  | 'api-health'
+  | 'debounce'
+  | 'domain-failure'
+  | 'mass-failure'
+  | 'rate'
+  | 'in-flight'
+  | 'restart-budget'
+  | 'plan-first'
+  | 'disruption-budget'
+  | 'dry-run';
+
+/** All that the brakes look at, for one group with one fault. */
+export interface BrakeFacts {
+  readonly settings: FailureSettings;
+  /** The least of what cluster, namespace, owner and leader ask for. */
+  readonly mode: FailureMode;
+  /** Berth places this group: its new incarnation will be planned. */
+  readonly placed: boolean;
+  readonly halted: boolean;
+  /** Everything was read completely once. */
+  readonly synced: boolean;
+  /** Age of the oldest view of any resource. */
+  readonly stalestMs: number;
+  readonly holderForMs: number;
+  readonly calls: { readonly total: number; readonly failed: number };
+  readonly class: SignalClass;
+  readonly ripeInMs: number;
+  readonly domainFailure: BreakerState;
+  readonly massFailure: BreakerState;
+  /** All members are Ready. */
+  readonly serving: boolean;
+  /** The leader is terminating already: the group goes whatever Berth does. */
+  readonly doomed: boolean;
+  readonly history: History;
+  readonly groups: number;
+  /** Whether the next place was found; undefined before the planner was asked. */
+  readonly plan: { readonly found: true } | { readonly found: false; readonly why: string } | undefined;
+  /** Why PodDisruptionBudgets do not allow it. */
+  readonly budgetsForbid: string | undefined;
+}
+
+export interface Braked {
+  readonly brake: BrakeName;
+  /** The same sentence as long as the brake holds for the same cause. */
+  readonly message: string;
+  /** When it may be worth looking again; changes bring the group back sooner. */
+  readonly retryAfterMs: number;
+}
+
+interface Brake {
+  readonly name: BrakeName;
+  /** Also stops the eviction of an intent that is there already, as long as nothing has been deleted. */
+  readonly stopsBegun: boolean;
+  /** Holds for a group that goes anyhow, too: finishing it sooner is no harm, but these forbid any act. */
+  readonly stopsDoomed: boolean;
+  readonly check: (facts: BrakeFacts) => Omit<Braked, 'brake'> | undefined;
+}
+
+const lookAgainMs = 30_000;
+
+/** All brakes in the order in which they are told. Each alone is enough to hold an eviction. */
+export const brakes: readonly Brake[] = [
+  {
+    name: 'mode',
+    stopsBegun: true,
+    stopsDoomed: true,
+    check: ({ mode, placed }) => {
+      if (!goesAsFarAs(mode, 'evict')) return hold(`failure mode ${mode} does not evict`, lookAgainMs);
+      return placed
+        ? undefined
+        : hold('Berth does not place this group, so it does not evict it', lookAgainMs);
+    },
+  },
+  {
+    name: 'halt',
+    stopsBegun: true,
+    stopsDoomed: true,
+    check: ({ halted }) => (halted ? hold('an administrator has halted all evictions', 5_000) : undefined),
+  },
+  {
+    name: 'stale',
+    stopsBegun: true,
+    stopsDoomed: true,
+    check: ({ synced, stalestMs, settings }) => {
+      if (!synced) return hold('the cluster has not been read completely yet', 2_000);
+      return stalestMs > settings.staleAfterSeconds * 1000
+        ? hold("Berth's view of the cluster is too old", 2_000)
+        : undefined;
+    },
+  },
+  {
+    name: 'new-holder',
+    stopsBegun: false,
+    stopsDoomed: true,
+    check: ({ holderForMs, settings }) => {
+      const leftMs = settings.newHolderSeconds * 1000 - holderForMs;
+      return leftMs > 0 ? hold('this replica has taken over only just now', leftMs) : undefined;
+    },
+  },
+  {
+    name: 'api-health',
+    stopsBegun: true,
+    stopsDoomed: true,
+    check: ({ calls, settings }) =>
+      calls.total >= settings.apiMinCalls && calls.failed > settings.apiFailureShare * calls.total
+        ? hold('too many calls to the API server fail', 5_000)
+        : undefined,
+  },
+  {
+    name: 'debounce',
+    stopsBegun: false,
+    stopsDoomed: false,
+    check: ({ ripeInMs }) => (ripeInMs > 0 ? hold('the failure may pass by itself', ripeInMs) : undefined),
+  },
+  {
+    name: 'domain-failure',
+    stopsBegun: false,
+    stopsDoomed: false,
+    check: ({ domainFailure, history, ...facts }) => {
+      if (domainFailure === 'closed') return undefined;
+      const message = 'too many nodes of one domain have gone bad within minutes';
+      if (domainFailure === 'half-open') return undefined;
+      if (facts.class !== 'certain') return hold(message, lookAgainMs);
+      return history.domainWaitMs > 0 ? hold(message, history.domainWaitMs) : undefined;
+    },
+  },
+  {
+    name: 'mass-failure',
+    stopsBegun: true,
+    stopsDoomed: true,
+    check: ({ massFailure }) =>
+      massFailure === 'tripped'
+        ? hold('too large a part of the accelerator nodes has gone bad at once', lookAgainMs)
+        : undefined,
+  },
+  {
+    name: 'rate',
+    stopsBegun: false,
+    stopsDoomed: false,
+    check: ({ history }) =>
+      history.rateWaitMs > 0
+        ? hold('other groups were evicted only just now', history.rateWaitMs)
+        : undefined,
+  },
+  {
+    name: 'in-flight',
+    stopsBegun: false,
+    stopsDoomed: false,
+    check: ({ serving, history, groups, settings }) => {
+      // A group that is broken already costs nobody anything.
+      if (!serving) return undefined;
+      const limit = Math.max(settings.inFlightMin, Math.floor(settings.inFlightShare * groups));
+      if (history.inFlightOfOwner >= settings.inFlightPerOwner)
+        return hold('another group of its owner was evicted and is not Ready again', lookAgainMs);
+      return history.inFlight >= limit
+        ? hold('as many evicted groups as may be down at once are not Ready again', lookAgainMs)
+        : undefined;
+    },
+  },
+  {
+    name: 'restart-budget',
+    stopsBegun: false,
+    stopsDoomed: false,
+    check: ({ history: { restarts } }) => {
+      if (restarts.kind === 'free') return undefined;
+      const retryAfterMs = Math.min(restarts.retryAfterMs, 60 * 60_000);
+      return restarts.kind === 'waits'
+        ? hold('the group was evicted often of late and must wait longer each time', retryAfterMs)
+        : hold(
+            'the group was evicted as often as it may be within a day; look for what breaks it',
+            retryAfterMs,
+          );
+    },
+  },
+  {
+    name: 'plan-first',
+    stopsBegun: false,
+    stopsDoomed: false,
+    check: facts => {
+      if (!needsPlan(facts)) return undefined;
+      if (facts.plan === undefined) return hold('its next place has not been looked for yet', 1_000);
+      return facts.plan.found ? undefined : hold(`there is no other place for it: ${facts.plan.why}`, 10_000);
+    },
+  },
+  {
+    name: 'disruption-budget',
+    stopsBegun: true,
+    stopsDoomed: false,
+    check: ({ budgetsForbid }) => (budgetsForbid === undefined ? undefined : hold(budgetsForbid, 10_000)),
+  },
+  {
+    name: 'dry-run',
+    stopsBegun: true,
+    stopsDoomed: true,
+    check: ({ settings }) => (settings.dryRun ? hold('evictions are in dry run', lookAgainMs) : undefined),
+  },
+];
+
+/** A suspicion evicts only what has somewhere to go; a certain failure only asks for that while the group still serves. */
+export function needsPlan({ class: signalClass, serving }: Pick<BrakeFacts, 'class' | 'serving'>): boolean {
+  return signalClass !== 'certain' || serving;
+}
+
+/** Every brake that holds a new eviction; the first is the one to tell. Empty: go. */
+export function brakesOnNew(facts: BrakeFacts): readonly Braked[] {
+  return holding(facts, brake => !facts.doomed || brake.stopsDoomed);
+}
+
+/** Brakes that hold an eviction whose intent is there already. Recovery that has begun is never held by the others. */
+export function brakesOnBegun(facts: BrakeFacts): readonly Braked[] {
+  return holding(facts, brake => brake.stopsBegun && (!facts.doomed || brake.stopsDoomed));
+}
+
+function holding(facts: BrakeFacts, counts: (brake: Brake) => boolean): readonly Braked[] {
+  return brakes.filter(counts).flatMap(brake => {
+    const held = brake.check(facts);
+    return held === undefined ? [] : [{ brake: brake.name, ...held }];
+  });
+}
+
+function hold(message: string, retryAfterMs: number): Omit<Braked, 'brake'> {
+  return { message, retryAfterMs };
+}

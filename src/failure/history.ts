@@ -1,0 +1,108 @@
+import type { Intent } from './intent.ts';
+import type { FailureSettings } from './settings.ts';
+
+/*
+ * Budgets are counted from the intents and from nothing else, so that they outlive a restart and hold across replicas.
+ * All times are wall-clock milliseconds, as intents carry them.
+ */
+
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+const dayMs = 24 * hourMs;
+
+/** What the intents say about one more eviction of a group. */
+export interface History {
+  /** Until the fleet-wide rate allows one more; 0 when it does. */
+  readonly rateWaitMs: number;
+  /** Until one more is allowed while a domain fails. */
+  readonly domainWaitMs: number;
+  /** Groups that served when they were taken down and are not Ready again. */
+  readonly inFlight: number;
+  readonly inFlightOfOwner: number;
+  readonly restarts: RestartBudget;
+}
+
+export type RestartBudget =
+  | { readonly kind: 'free' }
+  | { readonly kind: 'waits'; readonly retryAfterMs: number }
+  | { readonly kind: 'spent'; readonly retryAfterMs: number };
+
+export interface HistoryQuestion {
+  readonly group: string;
+  readonly namespace: string;
+  readonly owner: string;
+  readonly serving: boolean;
+  readonly nowMs: number;
+}
+
+export function historyOf(
+  intents: readonly Intent[],
+  { group, namespace, owner, serving, nowMs }: HistoryQuestion,
+  settings: FailureSettings,
+): History {
+  // One that was taken back before anything was evicted cost nobody anything.
+  const spent = intents.filter(intent => intent.phase !== 'closed' || intent.times.evicted !== undefined);
+  const alike = spent.filter(intent => intent.serving === serving).map(intent => intent.times.intent);
+  const rate = serving ? settings.servingEvictionsPerSecond : settings.brokenEvictionsPerSecond;
+  const burst = serving ? settings.servingBurst : settings.brokenBurst;
+  const down = spent.filter(intent => intent.serving && intent.phase !== 'closed');
+  const all = spent.map(intent => intent.times.intent);
+  return {
+    rateWaitMs: tokenWaitMs(alike, nowMs, rate, burst),
+    domainWaitMs: tokenWaitMs(all, nowMs, settings.domainEvictionsPerSecond, 1),
+    inFlight: down.length,
+    inFlightOfOwner: down.filter(
+      intent => intent.owner.name === owner && intent.group.startsWith(`${namespace}/`),
+    ).length,
+    restarts: restartBudget(
+      spent.filter(intent => intent.group === group).map(intent => intent.times.intent),
+      nowMs,
+      settings,
+    ),
+  };
+}
+
+/** Milliseconds until a token bucket, full at first and drawn on at the given times, has a token again. */
+export function tokenWaitMs(
+  times: readonly number[],
+  nowMs: number,
+  ratePerSecond: number,
+  burst: number,
+): number {
+  const perMs = ratePerSecond / 1000;
+  let tokens = burst;
+  let atMs: number | undefined;
+  // A clock that was set back must not leave a time ahead of now that blocks for hours.
+  for (const time of times.map(t => Math.min(t, nowMs)).sort((a, b) => a - b)) {
+    if (atMs !== undefined) tokens = Math.min(burst, tokens + (time - atMs) * perMs);
+    tokens -= 1;
+    atMs = time;
+  }
+  if (atMs !== undefined) tokens = Math.min(burst, tokens + (nowMs - atMs) * perMs);
+  // Rounding must not turn a whole token into almost one.
+  return tokens > 1 - 1e-9 ? 0 : Math.ceil((1 - tokens) / perMs);
+}
+
+/** One lineage (a group over its incarnations) may be remade often enough to leave two bad hosts, not for ever. */
+export function restartBudget(
+  times: readonly number[],
+  nowMs: number,
+  settings: FailureSettings,
+): RestartBudget {
+  const known = times.map(time => Math.min(time, nowMs)).sort((a, b) => a - b);
+  const day = known.filter(time => nowMs - time < dayMs);
+  if (day.length >= settings.restartsPerDay) {
+    const freed = day[day.length - settings.restartsPerDay] ?? nowMs;
+    return { kind: 'spent', retryAfterMs: freed + dayMs - nowMs };
+  }
+  const hour = known.filter(time => nowMs - time < hourMs).length;
+  const last = known.at(-1);
+  if (last === undefined || hour < settings.restartsPerHour) return { kind: 'free' };
+  const doublings = hour - settings.restartsPerHour;
+  const minutes = Math.min(
+    settings.restartLongestWaitMinutes,
+    settings.restartFirstWaitMinutes * 2 ** doublings,
+  );
+  const waitMs = last + minutes * minuteMs - nowMs;
+  return waitMs > 0 ? { kind: 'waits', retryAfterMs: waitMs } : { kind: 'free' };
+}

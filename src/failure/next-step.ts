@@ -1,0 +1,141 @@
+import type { Intent, IntentOutcome, IntentPhase } from './intent.ts';
+
+/** A member of the incarnation that is to go, as it is now. */
+export interface OldMember {
+  readonly name: string;
+  readonly uid: string;
+  readonly terminating: boolean;
+  readonly terminal: boolean;
+  readonly node: string;
+  /** `silent`: its kubelet does not report, so nobody ends the pod; `fenced`: PodGC will. */
+  readonly nodeState: 'fine' | 'silent' | 'fenced' | 'gone';
+}
+
+/** The incarnation that follows. */
+export interface NewIncarnation {
+  readonly leaderUid: string;
+  readonly boundRanks: number;
+  readonly readyRanks: number;
+}
+
+/** What is known of an intent's group now. */
+export interface IntentFacts {
+  /** Wall-clock milliseconds, as in the intent. */
+  readonly nowMs: number;
+  /** The owner exists, stays, and has at least so many replicas. */
+  readonly ownerWants: boolean;
+  /** Another intent of the group, for a later incarnation. */
+  readonly overtaken: boolean;
+  /** Recorded members and all that the old workers' StatefulSet owns by now, the leader included. */
+  readonly old: readonly OldMember[];
+  /** The old leader; undefined when it is gone. */
+  readonly leader: { readonly terminating: boolean } | undefined;
+  /** The workers' StatefulSet as long as the old leader owns it. */
+  readonly workerSet: { readonly uid: string } | undefined;
+  readonly next: NewIncarnation | undefined;
+  readonly size: number;
+  readonly foreignGraceMs: number;
+  readonly fencingAfterMs: number;
+}
+
+/** What to do next about an intent. Each may be done again after a crash without harm. */
+export type NextStep =
+  /** Evict the leader, provided that a live look shows it as it was and the brakes allow it still. */
+  | { readonly kind: 'evict-leader' }
+  /** Delete the StatefulSet of the old workers in foreground: nobody has told them to go. */
+  | { readonly kind: 'delete-workers'; readonly setUid: string }
+  | { readonly kind: 'wait'; readonly forMs: number }
+  /** Only a person can help it on. */
+  | { readonly kind: 'hold'; readonly nodes: readonly string[]; readonly instruction: string }
+  | { readonly kind: 'phase'; readonly phase: Exclude<IntentPhase, 'closed'>; readonly times: PhaseTimes }
+  | { readonly kind: 'close'; readonly outcome: IntentOutcome; readonly times: PhaseTimes };
+
+export type PhaseTimes = Partial<Pick<Intent['times'], 'evicted' | 'gone' | 'bound' | 'ready'>>;
+
+/** Changes bring the group back sooner; this is for what no change announces. */
+const lookAgainMs = 5_000;
+/** After the leader went it takes moments until its workers are told. */
+const settleMs = 500;
+
+/** The next step of an open intent, from what can be seen now alone: a crash between any two steps loses nothing. */
+export function nextStep(intent: Intent, facts: IntentFacts): NextStep {
+  switch (intent.phase) {
+    case 'evicting':
+      return evicting(intent, facts);
+    case 'leaving':
+      return leaving(intent, facts);
+    case 'returning':
+      return returning(intent, facts);
+    case 'closed':
+      return { kind: 'wait', forMs: lookAgainMs };
+  }
+}
+
+function evicting(intent: Intent, facts: IntentFacts): NextStep {
+  const { leader, nowMs } = facts;
+  if (leader === undefined || leader.terminating)
+    return { kind: 'phase', phase: 'leaving', times: { evicted: nowMs } };
+  if (!facts.ownerWants) return { kind: 'close', outcome: 'owner-gone', times: {} };
+  // LWS tears a group down by itself when one of its workers is deleted: only what it misses is left to do.
+  const graceEndsMs = intent.times.intent + facts.foreignGraceMs;
+  if (intent.signal === 'Foreign' && nowMs < graceEndsMs) return { kind: 'wait', forMs: graceEndsMs - nowMs };
+  return { kind: 'evict-leader' };
+}
+
+function leaving(intent: Intent, facts: IntentFacts): NextStep {
+  const { nowMs, old, workerSet, leader } = facts;
+  if (old.length === 0 && leader === undefined) {
+    if (!facts.ownerWants) return { kind: 'close', outcome: 'owner-gone', times: { gone: nowMs } };
+    return { kind: 'phase', phase: 'returning', times: { gone: nowMs } };
+  }
+  const sinceMs = nowMs - (intent.times.evicted ?? nowMs);
+  const untold = old.some(member => !member.terminating && !member.terminal);
+  // The leader went, or goes, in background: its workers would hold their devices until it is gone, or for ever.
+  if (untold && workerSet !== undefined)
+    return sinceMs < settleMs
+      ? { kind: 'wait', forMs: settleMs - sinceMs }
+      : { kind: 'delete-workers', setUid: workerSet.uid };
+  const stuck = old.filter(member => member.terminating && member.nodeState === 'silent');
+  if (stuck.length > 0 && sinceMs >= facts.fencingAfterMs) {
+    const nodes = [...new Set(stuck.map(member => member.node))].sort();
+    return { kind: 'hold', nodes, instruction: fencingInstruction(nodes) };
+  }
+  const toFencingMs = stuck.length > 0 ? facts.fencingAfterMs - sinceMs : lookAgainMs;
+  return { kind: 'wait', forMs: Math.max(1, Math.min(lookAgainMs, toFencingMs)) };
+}
+
+function returning(intent: Intent, facts: IntentFacts): NextStep {
+  const { nowMs, next, size, old } = facts;
+  // A grace-0 delete may have slipped past LWS and left a member of old in the new group.
+  if (old.length > 0) return { kind: 'phase', phase: 'leaving', times: { gone: undefined } };
+  if (facts.overtaken) return { kind: 'close', outcome: 'overtaken', times: {} };
+  if (!facts.ownerWants) return { kind: 'close', outcome: 'owner-gone', times: {} };
+  if (next === undefined || next.leaderUid === intent.leaderUid) return { kind: 'wait', forMs: lookAgainMs };
+  const bound = next.boundRanks === size;
+  const times: PhaseTimes = bound && intent.times.bound === undefined ? { bound: nowMs } : {};
+  if (bound && next.readyRanks === size)
+    return { kind: 'close', outcome: 'recovered', times: { ...times, ready: nowMs } };
+  if (times.bound !== undefined) return { kind: 'phase', phase: 'returning', times };
+  return { kind: 'wait', forMs: lookAgainMs };
+}
+
+/** What a person must do about nodes whose pods nobody can end. Berth never claims by itself that a node is off. */
+export function fencingInstruction(nodes: readonly string[]): string {
+  const names = nodes.join(' ');
+  return (
+    `members on ${nodes.join(', ')} cannot end because the kubelet does not answer. ` +
+    `When the machine is off for good: kubectl delete node ${names}. ` +
+    `When it is off and will come back: kubectl taint node ${names} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`
+  );
+}
+
+/** The intent after a step, without a hold: it goes on. */
+export function stepped(
+  intent: Intent,
+  step: Extract<NextStep, { readonly kind: 'phase' | 'close' }>,
+): Intent {
+  const times = { ...intent.times, ...step.times };
+  return step.kind === 'close'
+    ? { ...intent, phase: 'closed', outcome: step.outcome, hold: undefined, times }
+    : { ...intent, phase: step.phase, hold: undefined, times };
+}

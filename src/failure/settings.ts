@@ -1,0 +1,129 @@
+/** How far Berth goes when a device or node fails, from least to most. */
+export const failureModes = ['off', 'observe', 'cordon', 'evict'] as const;
+export type FailureMode = (typeof failureModes)[number];
+
+/** Every duration and limit of device-failure handling. Durations are real time, counted from Berth's own first sight. */
+export interface FailureSettings {
+  /** The furthest that Berth goes anywhere in the cluster; namespaces, owners and leaders can only ask for less. */
+  readonly mode: FailureMode;
+  /** Everything but the destructive calls. */
+  readonly dryRun: boolean;
+
+  /** Debounce by signal: so long a fault must stand before it counts. */
+  readonly unhealthyAfterSeconds: number;
+  readonly noExecuteAfterSeconds: number;
+  readonly nodeGoneAfterSeconds: number;
+  readonly nodeUnknownAfterSeconds: number;
+  readonly nodeNotReadyAfterSeconds: number;
+
+  /** A group that others began to delete is left to LWS for so long, which finishes most of them by itself. */
+  readonly foreignGraceSeconds: number;
+  /** A member that is still there so long after its deletion, on a node that does not answer, needs fencing. */
+  readonly fencingAfterSeconds: number;
+  /** Nodes that hurt a group are kept off every plan for so long after its eviction. */
+  readonly excludeMinutes: number;
+  /** The next place of an evicted group is kept free for so long. */
+  readonly reserveMinutes: number;
+
+  /** Nothing is evicted when any watch has been silent for longer. */
+  readonly staleAfterSeconds: number;
+  /** A new holder of the Lease evicts nothing for so long. */
+  readonly newHolderSeconds: number;
+  /** Nothing is evicted when more of Berth's own calls failed within the window, of at least so many. */
+  readonly apiFailureShare: number;
+  readonly apiWindowSeconds: number;
+  readonly apiMinCalls: number;
+
+  /** Breakers count nodes that went bad within this window. */
+  readonly badNodeWindowSeconds: number;
+  /** `domain-failure`: at least so many new bad nodes of one domain, and at least this share of it. */
+  readonly domainMinNodes: number;
+  readonly domainShare: number;
+  /** While it is tripped, certain failures are acted on this often. */
+  readonly domainEvictionsPerSecond: number;
+  /** `mass-failure`: at least so many accelerator nodes bad at once, and at least this share of all. */
+  readonly massMinNodes: number;
+  readonly massShare: number;
+  /** A tripped breaker stays tripped until no node has gone bad for so long. */
+  readonly breakerQuietSeconds: number;
+
+  /** Evictions of groups that serve, fleet-wide. */
+  readonly servingEvictionsPerSecond: number;
+  readonly servingBurst: number;
+  /** Evictions of groups that are broken already, fleet-wide. */
+  readonly brokenEvictionsPerSecond: number;
+  readonly brokenBurst: number;
+  /** Serving groups taken down and not Ready again: the larger of both. */
+  readonly inFlightMin: number;
+  readonly inFlightShare: number;
+  readonly inFlightPerOwner: number;
+  /** Evictions of one group (over its incarnations) within an hour before waits begin, which double from `firstWait`. */
+  readonly restartsPerHour: number;
+  readonly restartFirstWaitMinutes: number;
+  readonly restartLongestWaitMinutes: number;
+  readonly restartsPerDay: number;
+
+  /** Closed intents are kept for so long, and at most so many. */
+  readonly keepClosedHours: number;
+  readonly keepClosedCount: number;
+}
+
+export const defaultFailureSettings: FailureSettings = {
+  mode: 'observe',
+  dryRun: false,
+  unhealthyAfterSeconds: 60,
+  noExecuteAfterSeconds: 0,
+  nodeGoneAfterSeconds: 10,
+  nodeUnknownAfterSeconds: 60,
+  nodeNotReadyAfterSeconds: 120,
+  foreignGraceSeconds: 2,
+  fencingAfterSeconds: 30,
+  excludeMinutes: 60,
+  reserveMinutes: 10,
+  staleAfterSeconds: 90,
+  newHolderSeconds: 30,
+  apiFailureShare: 0.2,
+  apiWindowSeconds: 60,
+  apiMinCalls: 10,
+  badNodeWindowSeconds: 600,
+  domainMinNodes: 3,
+  domainShare: 0.2,
+  domainEvictionsPerSecond: 0.01,
+  massMinNodes: 3,
+  massShare: 0.5,
+  breakerQuietSeconds: 1800,
+  servingEvictionsPerSecond: 0.1,
+  servingBurst: 3,
+  brokenEvictionsPerSecond: 1,
+  brokenBurst: 1,
+  inFlightMin: 2,
+  inFlightShare: 0.05,
+  inFlightPerOwner: 1,
+  restartsPerHour: 3,
+  restartFirstWaitMinutes: 2,
+  restartLongestWaitMinutes: 60,
+  restartsPerDay: 5,
+  keepClosedHours: 48,
+  keepClosedCount: 1000,
+};
+
+/** Undefined for a word that is no mode. */
+export function parseFailureMode(text: string): FailureMode | undefined {
+  return failureModes.find(mode => mode === text);
+}
+
+/**
+ * The least of the modes that the configuration, a namespace, an owner and a leader ask for. A word that is no mode
+ * counts as `observe`: who misspells an opt-out must not be evicted for it.
+ */
+export function leastMode(cluster: FailureMode, wishes: readonly (string | undefined)[]): FailureMode {
+  const modes = wishes.flatMap(wish => (wish === undefined ? [] : [parseFailureMode(wish) ?? 'observe']));
+  return [cluster, ...modes].reduce((least, mode) =>
+    failureModes.indexOf(mode) < failureModes.indexOf(least) ? mode : least,
+  );
+}
+
+/** Whether a mode goes at least as far as another. */
+export function goesAsFarAs(mode: FailureMode, wanted: FailureMode): boolean {
+  return failureModes.indexOf(mode) >= failureModes.indexOf(wanted);
+}

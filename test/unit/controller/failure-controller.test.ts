@@ -1,0 +1,348 @@
+import t from 'tap';
+import { berth } from '../../../src/api/names.ts';
+import { ApiError, ApiUnreachable } from '../../../src/kube/api-errors.ts';
+import { configOf, FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
+import { Replica } from '../failure/replica.ts';
+
+function hurtWorker(cluster: FakeCluster, at = 0, rank = 1) {
+  const group = cluster.groups[at];
+  const state = group === undefined ? undefined : cluster.podsOf(group).find(pod => pod.rank === rank);
+  if (state === undefined) throw new Error('no such member');
+  state.unhealthy = true;
+  return state;
+}
+
+t.test('a group with an unhealthy device is evicted once, as a whole, and the intent is closed', async t => {
+  const cluster = new FakeCluster(groupsOf(2, 3), 16);
+  const replica = new Replica(cluster);
+  const before = [...cluster.pods.keys()];
+  const sick = hurtWorker(cluster);
+  await replica.run(55_000);
+  t.same(cluster.destructive, [], 'not before it has stood for a minute');
+  await replica.run(20_000);
+  t.same(cluster.destructive, ['evict uid-llm-0-1']);
+  const after = [...cluster.pods.keys()];
+  t.equal(after.filter(uid => before.includes(uid)).length, 3, 'the other group kept all its pods');
+  t.equal(after.length, 6);
+  t.same(replica.outcomes, ['evicted', 'recovered']);
+  t.ok(replica.cache.excludedNodes.has(sick.pod.spec.nodeName ?? ''), 'the node is kept off new plans');
+  t.ok(replica.events.some(event => event.startsWith('FailureDetected')));
+  t.ok(replica.events.some(event => event.startsWith('GroupRecovered')));
+});
+
+t.test('nothing destructive is called', async t => {
+  const cases: readonly {
+    readonly when: string;
+    readonly brake: string;
+    readonly settings?: ConstructorParameters<typeof Replica>[1];
+    readonly set: (replica: Replica, cluster: FakeCluster) => void;
+    readonly unset: (replica: Replica, cluster: FakeCluster) => void;
+  }[] = [
+    {
+      when: 'unsynced',
+      brake: 'stale',
+      set: replica => Object.assign(replica, { synced: false }),
+      unset: replica => Object.assign(replica, { synced: true }),
+    },
+    {
+      when: 'stale',
+      brake: 'stale',
+      set: replica => Object.assign(replica, { stalestMs: 91_000 }),
+      unset: replica => Object.assign(replica, { stalestMs: 0 }),
+    },
+    {
+      when: 'another replica holds the Lease',
+      brake: '',
+      set: replica => {
+        replica.holds = false;
+        replica.controller.standDown();
+      },
+      unset: replica => {
+        replica.holds = true;
+        replica.controller.takeOver();
+      },
+    },
+    {
+      when: 'evictions are halted',
+      brake: 'halt',
+      set: (_, cluster) => cluster.configMaps.set('berth-config', configOf(true)),
+      unset: (_, cluster) => cluster.configMaps.set('berth-config', configOf(false)),
+    },
+    {
+      when: 'the namespace only wants to be told',
+      brake: 'mode',
+      set: (_, cluster) => {
+        cluster.namespaceLabels = { [berth.mode]: 'pin', [berth.failure]: 'observe' };
+      },
+      unset: (_, cluster) => {
+        cluster.namespaceLabels = { [berth.mode]: 'pin' };
+      },
+    },
+    {
+      when: 'Berth does not place the group',
+      brake: 'mode',
+      set: (_, cluster) => {
+        cluster.namespaceLabels = {};
+      },
+      unset: (_, cluster) => {
+        cluster.namespaceLabels = { [berth.mode]: 'pin' };
+      },
+    },
+    {
+      when: 'there is no other place for a group that serves',
+      brake: 'plan-first',
+      set: replica => Object.assign(replica, { room: false }),
+      unset: replica => Object.assign(replica, { room: true }),
+    },
+    {
+      when: 'calls to the API server fail',
+      brake: 'api-health',
+      set: replica => Object.assign(replica, { calls: { total: 20, failed: 10 } }),
+      unset: replica => Object.assign(replica, { calls: { total: 20, failed: 0 } }),
+    },
+  ];
+  for (const { when, brake, set, unset } of cases) {
+    await t.test(`when ${when}, and is once that is over`, async t => {
+      const cluster = new FakeCluster(groupsOf(1, 3), 16);
+      const replica = new Replica(cluster);
+      set(replica, cluster);
+      hurtWorker(cluster);
+      await replica.run(120_000, 500);
+      t.same(cluster.destructive, []);
+      t.equal([...cluster.configMaps.keys()].filter(name => name.includes('intent')).length, 0);
+      if (brake !== '') t.ok(replica.brakes.includes(brake), `${replica.brakes}`);
+      unset(replica, cluster);
+      await replica.run(80_000, 500);
+      t.same(cluster.destructive, ['evict uid-llm-0-1']);
+    });
+  }
+});
+
+t.test('in dry run it is told what would be done, once', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster, { settings: { dryRun: true } });
+  hurtWorker(cluster);
+  await replica.run(120_000, 500);
+  t.same(cluster.destructive, []);
+  t.same(replica.outcomes, ['would-evict']);
+  t.equal(replica.events.filter(event => event.startsWith('WouldEvict')).length, 1);
+});
+
+t.test('a new holder of the Lease waits before it evicts', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  hurtWorker(cluster);
+  const replica = new Replica(cluster, { settings: { newHolderSeconds: 90 } });
+  await replica.run(85_000, 500);
+  t.same(cluster.destructive, []);
+  await replica.run(15_000, 500);
+  t.same(cluster.destructive, ['evict uid-llm-0-1']);
+});
+
+t.test('what passes before it is ripe evicts nobody', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster);
+  const state = hurtWorker(cluster);
+  await replica.run(50_000, 500);
+  state.unhealthy = false;
+  await replica.run(5_000, 500);
+  state.unhealthy = true;
+  await replica.run(50_000, 500);
+  t.same(cluster.destructive, []);
+});
+
+t.test('a fault that has passed while the watch lags evicts nobody', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster);
+  const state = hurtWorker(cluster);
+  await replica.run(58_000, 500);
+  state.unhealthy = false;
+  await replica.clock.advance(30_000);
+  t.same(cluster.destructive, []);
+});
+
+t.test('when others delete the leader in background, its workers are told at once', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster);
+  await replica.run(1_000);
+  cluster.disrupt('uid-llm-0-1', 'DeletionByDeviceTaintManager');
+  await replica.run(20_000);
+  t.same(cluster.destructive, ['delete-set uid-workers-llm-0-1']);
+  t.ok(replica.outcomes.includes('joined'));
+  t.ok(replica.outcomes.includes('recovered'));
+});
+
+t.test('when others delete a worker, LWS remakes the group and Berth evicts nobody', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster);
+  await replica.run(1_000);
+  cluster.disrupt('uid-llm-0-1-1');
+  await replica.run(20_000);
+  t.same(cluster.destructive, []);
+  t.notOk(cluster.pods.has('uid-llm-0-1'), 'LWS has remade it');
+});
+
+t.test('when others delete a worker and LWS misses it, Berth finishes the group after a moment', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  cluster.lwsMissesWorkers = true;
+  const replica = new Replica(cluster);
+  await replica.run(1_000);
+  cluster.disrupt('uid-llm-0-1-1');
+  await replica.run(1_250);
+  t.same(cluster.destructive, [], 'LWS has its chance');
+  await replica.run(20_000);
+  t.same(cluster.destructive, ['evict uid-llm-0-1']);
+  t.same(replica.outcomes, ['evicted', 'recovered']);
+});
+
+t.test('scale-down, rolling updates and deletes are no failures', async t => {
+  const cluster = new FakeCluster(groupsOf(2, 3), 16);
+  const replica = new Replica(cluster);
+  await replica.run(1_000);
+  cluster.deleteInBackground('uid-llm-0-1');
+  await replica.run(20_000);
+  const owner = cluster.owners.get('llm');
+  if (owner !== undefined) cluster.owners.set('llm', { ...owner, spec: { ...owner.spec, replicas: 1 } });
+  await replica.run(20_000);
+  cluster.owners.delete('llm');
+  await replica.run(20_000);
+  t.equal(cluster.pods.size, 0);
+  t.same(cluster.destructive, []);
+  t.same(replica.outcomes, []);
+});
+
+t.test(
+  'members on a dead node are left for fencing, with the commands, and it goes on afterwards',
+  async t => {
+    const cluster = new FakeCluster(groupsOf(1, 3), 16);
+    const replica = new Replica(cluster);
+    await replica.run(1_000);
+    cluster.setReady('n1', 'Unknown');
+    await replica.run(110_000, 500);
+    t.same(cluster.destructive, ['evict uid-llm-0-1']);
+    t.equal(cluster.pods.size, 2, 'the leader and the member on the dead node are left');
+    const told = replica.events.filter(event => event.startsWith('FencingNeeded'));
+    t.equal(told.length, 1);
+    t.match(told[0], /kubectl delete node n1/);
+    t.match(told[0], /node\.kubernetes\.io\/out-of-service/);
+    cluster.setTaint('n1', 'node.kubernetes.io/out-of-service');
+    await replica.run(20_000, 500);
+    t.same(cluster.destructive, ['evict uid-llm-0-1'], 'nothing was forced');
+    t.ok(replica.outcomes.includes('recovered'));
+  },
+);
+
+t.test(
+  'when most nodes go silent at once nobody is evicted, and coming back evicts nobody either',
+  async t => {
+    const cluster = new FakeCluster(groupsOf(4, 3), 16);
+    const replica = new Replica(cluster);
+    await replica.run(1_000);
+    for (const name of cluster.nodes.keys()) cluster.setReady(name, 'Unknown');
+    await replica.run(300_000, 2_000);
+    t.same(cluster.destructive, []);
+    replica.controller.reviewAll();
+    await replica.run(4_000, 2_000);
+    t.ok(cluster.configMaps.has('berth-breaker-mass-failure'));
+    for (const name of cluster.nodes.keys()) cluster.setReady(name, 'True');
+    await replica.run(300_000, 2_000);
+    t.same(cluster.destructive, []);
+  },
+);
+
+t.test('an administrator resets a breaker by deleting its ConfigMap', async t => {
+  const cluster = new FakeCluster(groupsOf(2, 3), 16);
+  const replica = new Replica(cluster);
+  await replica.run(1_000);
+  for (const name of ['n1', 'n2', 'n3']) cluster.setReady(name, 'Unknown');
+  await replica.run(30_000, 1_000);
+  replica.controller.reviewAll();
+  await replica.run(60_000, 1_000);
+  t.ok(replica.brakes.includes('domain-failure'), `${replica.brakes}`);
+  t.ok(cluster.configMaps.has('berth-breaker-domain-failure'));
+  t.same(cluster.destructive, []);
+  cluster.configMaps.delete('berth-breaker-domain-failure');
+  replica.controller.reviewAll();
+  await replica.run(30_000, 1_000);
+  t.notSame(cluster.destructive, []);
+  t.notOk(cluster.configMaps.has('berth-breaker-domain-failure'), 'the same nodes do not trip it again');
+});
+
+t.test('a tripped breaker is found again by the next holder', async t => {
+  const cluster = new FakeCluster(groupsOf(2, 3), 16);
+  const first = new Replica(cluster);
+  await first.run(1_000);
+  for (const name of ['n1', 'n2', 'n3']) cluster.setReady(name, 'Unknown');
+  await first.run(5_000);
+  first.controller.reviewAll();
+  await first.run(1_000);
+  first.kill();
+  for (const name of ['n2', 'n3']) cluster.setReady(name, 'True');
+  const second = new Replica(cluster);
+  await second.run(120_000, 1_000);
+  t.same(cluster.destructive, []);
+  t.ok(second.brakes.includes('domain-failure'));
+});
+
+t.test('an eviction whose answer is lost is not made again, though the watch lags', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster);
+  let lost = 0;
+  cluster.interrupt = ({ path }, when) => {
+    if (when === 'before' || !path.endsWith('/eviction')) return;
+    lost += 1;
+    throw new ApiUnreachable('no answer');
+  };
+  hurtWorker(cluster);
+  await replica.run(59_000, 500);
+  await replica.clock.advance(5_000);
+  t.equal(lost, 1);
+  await replica.run(20_000, 500);
+  t.same(cluster.destructive, ['evict uid-llm-0-1']);
+  t.ok(replica.outcomes.includes('recovered'));
+});
+
+t.test('what a PodDisruptionBudget refuses is held and never deleted instead', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster);
+  const causes = [{ reason: 'DisruptionBudget' }];
+  cluster.evictionError = new ApiError({ status: 429, message: 'budget', causes });
+  hurtWorker(cluster);
+  await replica.run(120_000, 500);
+  t.same(cluster.destructive, []);
+  t.equal(replica.events.filter(event => event.startsWith('EvictionHeld')).length, 1);
+  cluster.evictionError = undefined;
+  await replica.run(30_000, 500);
+  t.same(cluster.destructive, ['evict uid-llm-0-1']);
+});
+
+t.test('serving groups of one owner are taken down one after the other', async t => {
+  const cluster = new FakeCluster(groupsOf(3, 2), 40, 40);
+  const replica = new Replica(cluster, { settings: { domainMinNodes: 30 } });
+  await replica.run(1_000);
+  for (const at of [0, 1, 2]) hurtWorker(cluster, at);
+  await replica.run(62_000);
+  t.equal(cluster.destructive.length, 1);
+  await replica.run(40_000);
+  t.equal(cluster.destructive.length, 3);
+});
+
+t.test('an intent that cannot be read blocks its leader and nothing else', async t => {
+  const cluster = new FakeCluster(groupsOf(2, 2), 16);
+  const first = new Replica(cluster);
+  hurtWorker(cluster);
+  await first.run(61_000, 500);
+  t.equal(cluster.destructive.length, 1);
+  first.kill();
+  const [name = ''] = [...cluster.configMaps.keys()].filter(key => key.includes('intent'));
+  const map = cluster.configMaps.get(name);
+  cluster.configMaps.set(name, {
+    ...map,
+    metadata: { ...map?.metadata },
+    data: { 'intent.json': '{"version":1}' },
+  });
+  const second = new Replica(cluster);
+  hurtWorker(cluster, 1);
+  await second.run(90_000, 500);
+  t.equal(cluster.destructive.length, 2);
+  t.equal(new Set(cluster.destructive).size, 2);
+});

@@ -1,0 +1,143 @@
+import t from 'tap';
+import { ApiError, ApiUnreachable } from '../../../src/kube/api-errors.ts';
+import { FakeClock } from '../kube/fake-clock.ts';
+import { FakeCluster, groupsOf } from './fake-cluster.ts';
+import { Replica } from './replica.ts';
+
+/** Limits out of the way and times short: here it is about steps, not about brakes. */
+const settings = {
+  unhealthyAfterSeconds: 2,
+  nodeUnknownAfterSeconds: 2,
+  nodeGoneAfterSeconds: 1,
+  fencingAfterSeconds: 5,
+  foreignGraceSeconds: 1,
+  domainMinNodes: 100,
+  massMinNodes: 100,
+  servingEvictionsPerSecond: 10,
+  servingBurst: 10,
+  brokenEvictionsPerSecond: 10,
+  brokenBurst: 10,
+  inFlightMin: 10,
+  inFlightPerOwner: 10,
+  restartsPerHour: 100,
+  restartsPerDay: 100,
+} as const;
+
+/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+async function story(seed: number): Promise<{ cluster: FakeCluster; kills: number; log: readonly string[] }> {
+  const random = randomOf(seed);
+  const pick = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
+  const cluster = new FakeCluster(groupsOf(4, 3), 24);
+  const clock = new FakeClock();
+  const log: string[] = [];
+  let replica = new Replica(cluster, { settings, clock });
+  let kills = 0;
+  let calm = false;
+  cluster.interrupt = ({ method, path }, when) => {
+    if (calm || replica.isDead) return;
+    // The calls that matter most fail most.
+    const isDestructive = path.endsWith('/eviction') || path.includes('/statefulsets/');
+    const dice = random() / (isDestructive ? 4 : 1);
+    if (dice < 0.05) {
+      log.push(`kill ${when} ${method} ${path}`);
+      kills += 1;
+      replica.kill();
+      throw new ApiUnreachable('killed');
+    }
+    if (dice < 0.1) throw new ApiUnreachable('no answer');
+    if (dice < 0.12 && when === 'before') throw new ApiError({ status: 500, message: 'internal' });
+  };
+  // The last group is never hurt.
+  const victims = cluster.groups.slice(0, 3);
+  const faults: readonly (() => void)[] = [
+    () => {
+      const state = pick(victims.flatMap(group => cluster.podsOf(group)));
+      if (state !== undefined) state.unhealthy = true;
+    },
+    () => {
+      const state = pick(victims.flatMap(group => cluster.podsOf(group)));
+      if (state !== undefined) cluster.disrupt(state.pod.metadata.uid ?? '');
+    },
+    () => {
+      const state = pick(victims.flatMap(group => cluster.podsOf(group)));
+      const node = state?.pod.spec.nodeName;
+      if (node === undefined) return;
+      cluster.setReady(node, 'Unknown');
+      const down = node;
+      fences.push({ node: down, atMs: cluster.nowMs + 15_000 });
+    },
+    () => {
+      cluster.lwsMissesWorkers = !cluster.lwsMissesWorkers;
+    },
+  ];
+  const fences: { node: string; atMs: number }[] = [];
+  const step = async () => {
+    if (replica.isDead) replica = new Replica(cluster, { settings, clock });
+    for (const { node, atMs } of fences.splice(0)) {
+      if (cluster.nowMs < atMs) fences.push({ node, atMs });
+      else cluster.setTaint(node, 'node.kubernetes.io/out-of-service');
+    }
+    await replica.run(500, 250);
+    // The watch lags: calls go on against what the cache shows still.
+    await clock.advance(100);
+  };
+  for (let i = 0; i < 120; i += 1) {
+    if (random() < 0.04) pick(faults)?.();
+    await step();
+  }
+  calm = true;
+  cluster.lwsMissesWorkers = false;
+  // Failed calls back off to 30 s; the reviews of the process come every 30 s.
+  for (let i = 0; i < 160; i += 1) {
+    if (i % 60 === 0) replica.controller.reviewAll();
+    await step();
+  }
+  return { cluster, kills, log };
+}
+
+t.test('a crash between any two steps leaves one eviction per incarnation and whole groups', async t => {
+  let kills = 0;
+  let evictions = 0;
+  let deletes = 0;
+  for (let seed = 1; seed <= 10; seed += 1) {
+    const { cluster, log, ...told } = await story(seed);
+    kills += told.kills;
+    evictions += cluster.destructive.filter(call => call.startsWith('evict')).length;
+    deletes += cluster.destructive.filter(call => call.startsWith('delete')).length;
+    const twice = cluster.destructive.filter((call, at) => cluster.destructive.indexOf(call) !== at);
+    const broken = cluster.groups.filter(group => {
+      const pods = cluster.podsOf(group);
+      return (
+        pods.length !== 3 ||
+        new Set(pods.map(pod => pod.incarnation)).size !== 1 ||
+        pods.some(pod => pod.terminatingAtMs !== undefined || pod.unhealthy)
+      );
+    });
+    const open = [...cluster.configMaps.values()].filter(
+      map => map.data?.['intent.json']?.includes('"phase":"closed"') === false,
+    );
+    const innocent = [...cluster.pods.values()].filter(pod => pod.group === cluster.groups[3]);
+    const fault = {
+      twice,
+      broken: broken.map(group => group.key),
+      open: open.map(map => map.data?.['intent.json']),
+      innocentIncarnations: innocent.map(pod => pod.incarnation),
+    };
+    const wanted = { twice: [], broken: [], open: [], innocentIncarnations: [1, 1, 1] };
+    if (JSON.stringify(fault) !== JSON.stringify(wanted))
+      t.same(fault, wanted, `seed ${seed}: ${log.join('; ')}`);
+  }
+  t.ok(kills > 20, `processes were killed ${kills} times`);
+  t.ok(evictions > 5, `groups were evicted ${evictions} times`);
+  t.ok(deletes > 0, `workers were told ${deletes} times`);
+});

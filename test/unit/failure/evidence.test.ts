@@ -1,0 +1,184 @@
+import t from 'tap';
+import { failedDomain, judgeBreaker, massFailure } from '../../../src/failure/breakers.ts';
+import { CallWindow, isFailedCall } from '../../../src/failure/call-window.ts';
+import { EvidenceLedger, ripeInMs, worstOf } from '../../../src/failure/evidence.ts';
+import { defaultFailureSettings } from '../../../src/failure/settings.ts';
+import type { Sighting } from '../../../src/failure/signals.ts';
+import { intentOf } from './intents.ts';
+
+function sighting(more: Partial<Sighting> = {}): Sighting {
+  return {
+    signal: 'DeviceUnhealthy',
+    class: 'certain',
+    entity: 'p/GPU-0',
+    nodeName: 'a',
+    nodeUid: 'uid-a',
+    blamesNode: true,
+    podUid: 'p',
+    cause: 'broken',
+    debounceMs: 60_000,
+    ...more,
+  };
+}
+const names = (nodes: readonly { readonly name: string }[]) => nodes.map(({ name }) => name);
+
+t.test('evidence keeps its first sight, is ripe after its debounce, and begins anew after a gap', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  const left = (nowMs: number) => ledger.of('g').map(evidence => ripeInMs(evidence, nowMs));
+  t.equal(ledger.update('g', [sighting()], 1_000), true);
+  t.equal(ledger.update('g', [sighting({ cause: 'other words' })], 30_000), false);
+  t.same(left(30_000), [31_000]);
+  t.same(left(61_000), [0]);
+  t.equal(ledger.update('g', [], 62_000), true);
+  ledger.update('g', [sighting()], 63_000);
+  t.same(left(63_000), [60_000]);
+});
+
+t.test('a fault that several signals show counts one node', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  ledger.update(
+    'g',
+    [sighting(), sighting({ signal: 'NodeNotReady', class: 'suspect', entity: 'uid-a' })],
+    0,
+  );
+  ledger.update('node/a', [sighting({ signal: 'NodeNotReady', class: 'suspect', entity: 'uid-a' })], 0);
+  t.same(names(ledger.newNodes(1_000)), ['a']);
+  t.same(names(ledger.standingNodes()), ['a']);
+  ledger.update('g', [], 2_000);
+  t.same(names(ledger.standingNodes()), ['a']);
+  ledger.update('node/a', [], 3_000);
+  t.same(names(ledger.standingNodes()), []);
+  t.same(names(ledger.newNodes(3_000)), ['a'], 'the window remembers it');
+  t.same(names(ledger.newNodes(600_000)), []);
+});
+
+t.test('a node that flaps is new once within the window', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  for (let ms = 0; ms < 500_000; ms += 20_000) {
+    ledger.update('g', [sighting()], ms);
+    ledger.update('g', [], ms + 10_000);
+  }
+  t.same(
+    ledger.newNodes(500_000).map(({ firstSeenMs }) => firstSeenMs),
+    [0],
+  );
+  ledger.update('g', [sighting()], 700_000);
+  t.same(
+    ledger.newNodes(700_000).map(({ firstSeenMs }) => firstSeenMs),
+    [700_000],
+  );
+});
+
+t.test('what does not blame a node, or only informs, is counted nowhere', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  ledger.update('g', [sighting({ blamesNode: false }), sighting({ entity: 'x', class: 'info' })], 0);
+  t.same(ledger.newNodes(0), []);
+});
+
+t.test('the worst is ripe before unripe, certain before suspect, then the oldest', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  const early = sighting({ entity: 'early', class: 'suspect' });
+  ledger.update('g', [early], 0);
+  ledger.update('g', [early, sighting({ entity: 'late' })], 30_000);
+  const worst = (nowMs: number) => worstOf(ledger.of('g'), nowMs)?.sighting.entity;
+  t.equal(worst(30_000), 'late', 'neither is ripe');
+  t.equal(worst(70_000), 'early', 'only the suspicion is ripe');
+  t.equal(worst(95_000), 'late', 'both are ripe');
+  t.equal(worstOf([], 0), undefined);
+});
+
+const levels = [
+  { name: 'block', nodeLabel: 'block' },
+  { name: 'rack', nodeLabel: 'rack' },
+];
+const fleet = Array.from({ length: 60 }, (_, i) => ({
+  name: `n${i}`,
+  labels: { block: `b${Math.floor(i / 30)}`, rack: `r${Math.floor(i / 10)}` },
+}));
+
+t.test('a domain has failed with a fifth of its nodes, and at least three', async t => {
+  const failed = (bad: readonly number[]) =>
+    failedDomain(
+      bad.flatMap(i => fleet[i] ?? []),
+      fleet,
+      levels,
+      defaultFailureSettings,
+    );
+  t.equal(failed([0, 1]), undefined);
+  t.match(failed([0, 1, 2]), /rack b0\/r0/);
+  t.equal(failed([0, 10, 20, 30, 40, 50]), undefined, 'one in each rack');
+  t.match(failed([0, 1, 10, 11, 20, 21]), /block b0/);
+  const gone = { name: 'gone', labels: { block: 'b0', rack: 'r0' } };
+  t.match(failedDomain([...fleet.slice(0, 2), gone], fleet, levels, defaultFailureSettings), /rack/);
+  t.equal(failedDomain(fleet.slice(0, 11), fleet, [], defaultFailureSettings), undefined);
+  t.match(failedDomain(fleet.slice(0, 12), fleet, [], defaultFailureSettings), /cluster/);
+});
+
+t.test('a mass failure is half of the nodes, and at least three', async t => {
+  t.equal(massFailure(2, 2, defaultFailureSettings), undefined);
+  t.equal(massFailure(4, 9, defaultFailureSettings), undefined);
+  t.ok(massFailure(5, 10, defaultFailureSettings));
+});
+
+t.test('an acknowledged bad node trips nothing any more, a new one does', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  ledger.update('g', [sighting()], 0);
+  ledger.acknowledge();
+  t.same(ledger.newNodes(1), []);
+  t.same(ledger.unacknowledgedNodes(), []);
+  t.equal(ledger.standingNodes().length, 1);
+  ledger.update('g', [sighting(), sighting({ nodeName: 'b', entity: 'b' })], 2);
+  t.same(names(ledger.newNodes(2)), ['b']);
+});
+
+t.test(
+  'a breaker stays tripped until it has been quiet, lets one through, and closes when that one is whole',
+  async t => {
+    const quietMs = defaultFailureSettings.breakerQuietSeconds * 1000;
+    const calm = { name: 'domain-failure', reason: undefined, lastBadAtMs: 0, anyBad: true } as const;
+    const judge = (
+      reading: Parameters<typeof judgeBreaker>[0],
+      kept: Parameters<typeof judgeBreaker>[1],
+      nowMs: number,
+      intents: Parameters<typeof judgeBreaker>[2] = [],
+    ) => judgeBreaker(reading, kept, intents, nowMs, defaultFailureSettings);
+    t.equal(judge(calm, undefined, 0).state, 'closed');
+    const tripped = judge({ ...calm, reason: 'too many', lastBadAtMs: 1_000 }, undefined, 2_000);
+    t.equal(tripped.state, 'tripped');
+    const { keep } = tripped;
+    t.match(keep, { name: 'domain-failure', trippedAtMs: 2_000, lastBadAtMs: 1_000, reason: 'too many' });
+    t.equal(judge(calm, keep, quietMs).state, 'tripped');
+    t.equal(judge(calm, keep, quietMs + 1_000).state, 'half-open');
+    t.same(judge({ ...calm, anyBad: false }, keep, quietMs + 1_000), { state: 'closed', keep: undefined });
+    t.equal(judge({ ...calm, lastBadAtMs: 60_000 }, keep, quietMs + 1_000).state, 'tripped', 'not quiet');
+    const trial = intentOf({ times: { intent: quietMs + 2_000 } });
+    const later = quietMs + 3_000;
+    t.equal(judge(calm, keep, later, [trial]).state, 'tripped', 'one at a time');
+    const closed = { ...trial, phase: 'closed' } as const;
+    t.equal(judge(calm, keep, later, [{ ...closed, outcome: 'recovered' }]).state, 'closed');
+    t.equal(judge(calm, keep, later, [{ ...closed, outcome: 'overtaken' }]).state, 'half-open');
+    const failed = judge(calm, keep, later, [{ ...closed, outcome: 'failed' }]);
+    t.equal(failed.state, 'tripped');
+    t.equal(failed.keep?.lastBadAtMs, trial.times.intent, 'the quiet time begins anew');
+    t.equal(judge(calm, keep, 2_000, [intentOf({ times: { intent: 500 } })]).state, 'tripped');
+  },
+);
+
+t.test('the health of calls is counted over a window, and budgets do not count', async t => {
+  const calls = new CallWindow(60_000);
+  for (let i = 0; i < 10; i += 1) calls.add(i < 3, i * 1_000);
+  t.same(calls.counts(10_000), { total: 10, failed: 3 });
+  t.same(calls.counts(61_500), { total: 8, failed: 1 });
+  t.same(calls.counts(200_000), { total: 0, failed: 0 });
+  t.same(
+    [
+      ['pods', 0],
+      ['pods', 503],
+      ['pods', 429],
+      ['pods/eviction', 429],
+      ['pods', 404],
+      ['pods', 200],
+    ].map(([resource, status]) => isFailedCall(String(resource), Number(status))),
+    [true, true, true, false, false, false],
+  );
+});

@@ -1,0 +1,386 @@
+import type { ConfigMap, LeaderWorkerSet, Node, Pod, StatefulSet } from '../../../src/api/kubernetes.ts';
+import { berth } from '../../../src/api/names.ts';
+import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
+import { decodeNode } from '../../../src/cluster/node-info.ts';
+import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
+import type { ApiClient, ApiRequest } from '../../../src/kube/api-client.ts';
+import { ApiError } from '../../../src/kube/api-errors.ts';
+import { labelOf, nodeOf } from '../../builders/fleet.ts';
+import { LwsGroup } from '../../builders/lws-group.ts';
+import { decode } from '../../builders/planning.ts';
+
+/** What a pod is besides its object. */
+interface PodState {
+  readonly pod: Pod;
+  readonly group: LwsGroup;
+  readonly incarnation: number;
+  readonly rank: number;
+  terminatingAtMs: number | undefined;
+  foreground: boolean;
+  disruption: string | undefined;
+  unhealthy: boolean;
+  readonly readyAtMs: number;
+}
+
+interface SetState {
+  readonly set: StatefulSet;
+  readonly group: LwsGroup;
+  readonly incarnation: number;
+  terminating: boolean;
+}
+
+const graceMs = 1_500;
+const startMs = 1_000;
+
+/**
+ * A cluster in memory: an API server for the objects that failure handling touches, and what kubelets, the garbage
+ * collector and LWS (v0.9, restartPolicy Recreate) do about them. Time moves by `tick`.
+ */
+export class FakeCluster implements ApiClient {
+  readonly groups: readonly LwsGroup[];
+  readonly nodes = new Map<string, Node>();
+  readonly pods = new Map<string, PodState>();
+  readonly sets = new Map<string, SetState>();
+  readonly configMaps = new Map<string, ConfigMap>();
+  readonly owners = new Map<string, LeaderWorkerSet>();
+  /** Every call that changed something outside Berth's namespace: `evict <uid>` or `delete-set <uid>`. */
+  readonly destructive: string[] = [];
+  namespaceLabels: Readonly<Record<string, string>> = { [berth.mode]: 'pin' };
+  /** Called before a request is served, and after its effect; a throw is the answer. */
+  interrupt: (request: ApiRequest, when: 'before' | 'after') => void = () => {};
+  /** Answer to evictions, where it is not 201. */
+  evictionError: ApiError | undefined;
+  /** LWS may miss a worker that goes at once (LWS #998); then only that one comes back. */
+  lwsMissesWorkers = false;
+  nowMs = 0;
+  #version = 0;
+  readonly #incarnations = new Map<string, number>();
+  readonly #made = new Map<string, number>();
+
+  constructor(groups: readonly LwsGroup[], nodeCount: number, perRack = 4) {
+    this.groups = groups;
+    for (let i = 0; i < nodeCount; i += 1) {
+      const name = `n${i}`;
+      const labels = { [labelOf('rack')]: `r${Math.floor(i / perRack)}` };
+      this.nodes.set(name, nodeOf({ name, labels, gpu: 8 }));
+    }
+    for (const group of groups) {
+      const owner = group.owner();
+      const replicas = Math.max(...groups.filter(g => g.setName === group.setName).map(g => g.index)) + 1;
+      this.owners.set(group.setName, { ...owner, spec: { ...owner.spec, replicas } });
+    }
+    this.tick(0);
+    this.tick(startMs);
+  }
+
+  /** Lets the controllers of the cluster work until that much time has passed. */
+  tick(byMs: number): void {
+    this.nowMs += byMs;
+    for (let round = 0; round < 4; round += 1) {
+      this.#collect();
+      for (const group of this.groups) this.#runLws(group);
+    }
+  }
+
+  /** A fresh cache of all there is. */
+  cache(): ClusterCache {
+    const cache = new ClusterCache({ levels: [{ name: 'rack', nodeLabel: labelOf('rack') }] });
+    this.show(cache);
+    return cache;
+  }
+
+  /** Brings a cache up to date, as reflectors do. */
+  show(cache: ClusterCache): void {
+    cache.namespaces.replace([
+      decodeNamespace({ metadata: { name: 'serving', labels: this.namespaceLabels } }),
+    ]);
+    cache.leaderWorkerSets.replace([...this.owners.values()].map(decodeLeaderWorkerSet));
+    cache.statefulSets.replace([...this.sets.values()].map(({ set }) => decodeStatefulSet(set)));
+    cache.nodes.replace([...this.nodes.values()].map(decodeNode));
+    cache.pods.replace([...this.pods.values()].map(state => decode(this.#podObject(state))));
+  }
+
+  podsOf(group: LwsGroup): readonly PodState[] {
+    return [...this.pods.values()].filter(state => state.group === group);
+  }
+
+  setReady(node: string, status: 'True' | 'False' | 'Unknown'): void {
+    const known = this.nodes.get(node);
+    if (known === undefined) throw new Error(`no node ${node}`);
+    this.nodes.set(node, { ...known, status: { ...known.status, conditions: [{ type: 'Ready', status }] } });
+  }
+
+  setTaint(node: string, key: string): void {
+    const known = this.nodes.get(node);
+    if (known === undefined) throw new Error(`no node ${node}`);
+    this.nodes.set(node, { ...known, spec: { ...known.spec, taints: [{ key, effect: 'NoExecute' }] } });
+  }
+
+  /** What kube-controller-manager's taint eviction does: a background delete with a condition. */
+  disrupt(uid: string, reason = 'DeletionByTaintManager'): void {
+    const state = this.pods.get(uid);
+    if (state === undefined || state.terminatingAtMs !== undefined) return;
+    state.terminatingAtMs = this.nowMs;
+    state.disruption = reason;
+  }
+
+  /** A delete by a person, or by the StatefulSet of the leaders in a rolling update. */
+  deleteInBackground(uid: string): void {
+    const state = this.pods.get(uid);
+    if (state !== undefined) state.terminatingAtMs ??= this.nowMs;
+  }
+
+  // biome-ignore lint/correctness/useYield: nothing here watches
+  async *stream<T>(): AsyncGenerator<T, void, undefined> {
+    throw new Error('nothing here watches');
+  }
+
+  async request<T>(request: ApiRequest): Promise<T> {
+    await Promise.resolve();
+    this.interrupt(request, 'before');
+    const answer = this.#serve(request);
+    this.interrupt(request, 'after');
+    return structuredClone(answer) as T;
+  }
+
+  #serve({ method, path, query, body }: ApiRequest): unknown {
+    const segments = path.split('/').filter(segment => segment !== '');
+    const at = segments.indexOf('namespaces');
+    const [resource = '', name = '', subresource] = at === -1 ? segments.slice(2) : segments.slice(at + 2);
+    switch (`${method} ${subresource ?? resource}`) {
+      case 'GET nodes':
+        return this.#found(this.nodes.get(name));
+      case 'GET leaderworkersets':
+        return this.#found(this.owners.get(name));
+      case 'GET statefulsets':
+        return this.#setObject(this.#found(this.#setNamed(name)));
+      case 'DELETE statefulsets':
+        return this.#deleteSet(this.#found(this.#setNamed(name)), body);
+      case 'GET pods':
+        return this.#podObject(this.#found(this.#podNamed(name)));
+      case 'POST eviction':
+        return this.#evict(this.#found(this.#podNamed(name)), body);
+      case 'GET configmaps':
+        return name === ''
+          ? this.#listConfigMaps(query?.['labelSelector'])
+          : this.#found(this.configMaps.get(name));
+      case 'POST configmaps':
+      case 'PUT configmaps':
+        return this.#writeConfigMap(method, body as ConfigMap);
+      case 'DELETE configmaps':
+        this.#found(this.configMaps.get(name));
+        return this.configMaps.delete(name);
+      default:
+        throw new Error(`not served here: ${method} ${path}`);
+    }
+  }
+
+  #evict(state: PodState, body: unknown): unknown {
+    if (this.evictionError !== undefined) throw this.evictionError;
+    const { uid, policy } = deletion((body as { deleteOptions: unknown }).deleteOptions);
+    if (state.pod.metadata.uid !== uid) throw conflict();
+    this.destructive.push(`evict ${uid}`);
+    if (state.terminatingAtMs !== undefined) return {};
+    state.terminatingAtMs = this.nowMs;
+    state.foreground = policy === 'Foreground';
+    state.disruption = 'EvictionByEvictionAPI';
+    return {};
+  }
+
+  #deleteSet(state: SetState, body: unknown): unknown {
+    const { uid, policy } = deletion(body);
+    if (state.set.metadata.uid !== uid || policy !== 'Foreground') throw conflict();
+    this.destructive.push(`delete-set ${uid}`);
+    state.terminating = true;
+    return {};
+  }
+
+  #listConfigMaps(label: unknown): unknown {
+    const items = [...this.configMaps.values()].filter(
+      ({ metadata }) => metadata.labels?.[String(label)] !== undefined,
+    );
+    return {
+      kind: 'ConfigMapList',
+      apiVersion: 'v1',
+      metadata: { resourceVersion: '1' },
+      items: structuredClone(items),
+    };
+  }
+
+  #writeConfigMap(method: string, object: ConfigMap): ConfigMap {
+    const name = object.metadata.name ?? '';
+    const known = this.configMaps.get(name);
+    if (method === 'POST' && known !== undefined)
+      throw new ApiError({ status: 409, reason: 'AlreadyExists', message: 'there is one' });
+    if (method === 'PUT') {
+      this.#found(known);
+      const wanted = object.metadata.resourceVersion;
+      if (wanted !== undefined && wanted !== known?.metadata.resourceVersion) throw conflict();
+    }
+    this.#version += 1;
+    const stored = structuredClone({
+      ...object,
+      metadata: { ...object.metadata, resourceVersion: String(this.#version) },
+    });
+    this.configMaps.set(name, stored);
+    return stored;
+  }
+
+  /** Garbage collector and kubelets. */
+  #collect(): void {
+    for (const [uid, state] of this.sets) {
+      const leader = this.pods.get(state.set.metadata.ownerReferences?.[0]?.uid ?? '');
+      const own = [...this.pods.values()].filter(pod => pod.pod.metadata.ownerReferences?.[0]?.uid === uid);
+      if (leader?.foreground) state.terminating = true;
+      // Owner gone: the StatefulSet goes in background, and its pods after it.
+      if (leader === undefined || state.terminating)
+        for (const pod of own) pod.terminatingAtMs ??= this.nowMs;
+      if (leader === undefined && !state.terminating) this.sets.delete(uid);
+      if (state.terminating && own.length === 0) this.sets.delete(uid);
+    }
+    for (const [uid, state] of this.pods) {
+      if (state.terminatingAtMs === undefined) continue;
+      const node = this.nodes.get(state.pod.spec.nodeName ?? '');
+      const ready = node?.status?.conditions?.some(c => c.type === 'Ready' && c.status === 'True') ?? false;
+      const { taints = [] } = node?.spec ?? {};
+      const fenced = node === undefined || taints.some(taint => taint.key.endsWith('out-of-service'));
+      if (!ready && !fenced) continue;
+      const dependants = [...this.sets.values()].some(
+        set => set.set.metadata.ownerReferences?.[0]?.uid === uid,
+      );
+      if (this.nowMs - state.terminatingAtMs >= graceMs && !(state.foreground && dependants))
+        this.pods.delete(uid);
+    }
+  }
+
+  #runLws(group: LwsGroup): void {
+    const owner = this.owners.get(group.setName);
+    const wanted = owner !== undefined && group.index < (owner.spec.replicas ?? 1);
+    const leader = this.#podNamed(group.leaderName);
+    if (!wanted) {
+      if (leader !== undefined) leader.terminatingAtMs ??= this.nowMs;
+      return;
+    }
+    if (leader === undefined) {
+      const incarnation = (this.#incarnations.get(group.key) ?? 0) + 1;
+      this.#incarnations.set(group.key, incarnation);
+      this.#addPod(group, incarnation, 0);
+      return;
+    }
+    if (leader.terminatingAtMs !== undefined) return;
+    const set = this.#setNamed(group.leaderName);
+    if (set === undefined) {
+      const workerSet = group.workerSet(leader.incarnation);
+      const uid = workerSet.metadata.uid ?? '';
+      this.sets.set(uid, { set: workerSet, group, incarnation: leader.incarnation, terminating: false });
+      return;
+    }
+    if (set.incarnation !== leader.incarnation || set.terminating) return;
+    for (let rank = 1; rank < group.parts.size; rank += 1) {
+      const worker = this.#podNamed(`${group.leaderName}-${rank}`);
+      if (worker === undefined) this.#addPod(group, leader.incarnation, rank);
+      else if (!this.lwsMissesWorkers && worker.terminatingAtMs !== undefined) {
+        leader.terminatingAtMs = this.nowMs;
+        leader.foreground = true;
+      }
+    }
+  }
+
+  /** Binds at once to the first node that is whole and has nobody. */
+  #addPod(group: LwsGroup, incarnation: number, rank: number): void {
+    const taken = new Set([...this.pods.values()].map(state => state.pod.spec.nodeName));
+    const node = [...this.nodes.values()].find(
+      ({ metadata, spec, status }) =>
+        !taken.has(metadata.name) &&
+        (spec?.taints ?? []).length === 0 &&
+        status?.conditions?.[0]?.status === 'True',
+    )?.metadata.name;
+    if (node === undefined) return;
+    const name = rank === 0 ? group.leaderName : `${group.leaderName}-${rank}`;
+    const made = (this.#made.get(name) ?? 0) + 1;
+    this.#made.set(name, made);
+    const more = { node, gated: false, ...(rank > 0 && { uid: `uid-${name}-${made}` }) };
+    const pod = rank === 0 ? group.leader(more, incarnation) : group.worker(rank, more, incarnation);
+    this.pods.set(pod.metadata.uid ?? '', {
+      pod,
+      group,
+      incarnation,
+      rank,
+      terminatingAtMs: undefined,
+      foreground: false,
+      disruption: undefined,
+      unhealthy: false,
+      readyAtMs: this.nowMs + startMs,
+    });
+  }
+
+  #podObject(state: PodState): Pod {
+    const { pod, terminatingAtMs, disruption, foreground } = state;
+    const conditions = [
+      { type: 'Ready', status: this.nowMs >= state.readyAtMs ? 'True' : 'False' },
+      ...(disruption === undefined ? [] : [{ type: 'DisruptionTarget', status: 'True', reason: disruption }]),
+    ];
+    const resources = [{ resourceID: 'GPU-0', health: state.unhealthy ? 'Unhealthy' : 'Healthy' }];
+    return {
+      ...pod,
+      metadata: {
+        ...pod.metadata,
+        ...(terminatingAtMs !== undefined && { deletionTimestamp: '2026-01-01T00:00:00Z' }),
+        ...(foreground && { finalizers: ['foregroundDeletion'] }),
+      },
+      status: {
+        phase: 'Running',
+        conditions,
+        containerStatuses: [
+          { name: 'main', allocatedResourcesStatus: [{ name: 'nvidia.com/gpu', resources }] },
+        ],
+      },
+    };
+  }
+
+  #setObject({ set, terminating }: SetState): StatefulSet {
+    if (!terminating) return set;
+    return { ...set, metadata: { ...set.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' } };
+  }
+
+  #podNamed(name: string): PodState | undefined {
+    return [...this.pods.values()].find(({ pod }) => pod.metadata.name === name);
+  }
+
+  #setNamed(name: string): SetState | undefined {
+    return [...this.sets.values()].find(({ set }) => set.metadata.name === name);
+  }
+
+  #found<T>(object: T | undefined): T {
+    if (object === undefined)
+      throw new ApiError({ status: 404, reason: 'NotFound', message: 'there is none' });
+    return object;
+  }
+}
+
+/** ConfigMap of Berth's configuration, halted or not. */
+export function configOf(halted: boolean): ConfigMap {
+  return { metadata: { name: 'berth-config', ...(halted && { annotations: { [berth.halt]: 'yes' } }) } };
+}
+
+export function groupsOf(count: number, size: number, setName = 'llm'): readonly LwsGroup[] {
+  return Array.from(
+    { length: count },
+    (_, i) => new LwsGroup({ name: setName, size, worker: { gpu: 8 } }, i),
+  );
+}
+
+function conflict(): ApiError {
+  return new ApiError({ status: 409, reason: 'Conflict', message: 'precondition failed' });
+}
+
+function deletion(options: unknown): {
+  readonly uid: string | undefined;
+  readonly policy: string | undefined;
+} {
+  const { preconditions, propagationPolicy } = options as {
+    preconditions?: { uid?: string };
+    propagationPolicy?: string;
+  };
+  return { uid: preconditions?.uid, policy: propagationPolicy };
+}

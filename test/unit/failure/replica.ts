@@ -1,0 +1,104 @@
+import type { ClusterCache } from '../../../src/cache/cluster-cache.ts';
+import { FailureController } from '../../../src/controller/failure-controller.ts';
+import { FailureReport, type FailureReportSinks } from '../../../src/controller/failure-report.ts';
+import { failureWrites } from '../../../src/controller/failure-writes.ts';
+import { defaultFailureSettings, type FailureSettings } from '../../../src/failure/settings.ts';
+import type { ApiClient } from '../../../src/kube/api-client.ts';
+import { IntentStore } from '../../../src/kube/intent-store.ts';
+import { WorkQueue } from '../../../src/kube/work-queue.ts';
+import { silentLog } from '../kube/fake-api-server.ts';
+import { FakeClock } from '../kube/fake-clock.ts';
+import type { FakeCluster } from './fake-cluster.ts';
+
+export interface ReplicaOptions {
+  readonly settings?: Partial<FailureSettings>;
+  readonly clock?: FakeClock;
+}
+
+/** One process of Berth with its own cache, as far as failure handling goes. */
+export class Replica {
+  readonly controller: FailureController;
+  readonly cache: ClusterCache;
+  readonly clock: FakeClock;
+  /** `reason: message` of every event, on pods and owners. */
+  readonly events: string[] = [];
+  readonly outcomes: string[] = [];
+  readonly brakes: string[] = [];
+  holds = true;
+  synced = true;
+  stalestMs = 0;
+  calls = { total: 0, failed: 0 };
+  room = true;
+  readonly #cluster: FakeCluster;
+  #dead = false;
+
+  constructor(cluster: FakeCluster, { settings, clock = new FakeClock() }: ReplicaOptions = {}) {
+    this.#cluster = cluster;
+    this.clock = clock;
+    this.cache = cluster.cache();
+    // A killed process reaches nobody any more, whatever it was about to do.
+    const client: ApiClient = {
+      request: request => (this.#dead ? new Promise(() => {}) : cluster.request(request)),
+      stream: () => cluster.stream(),
+    };
+    const sinks: FailureReportSinks = {
+      event: (_, __, reason, message) => this.events.push(`${reason}: ${message}`),
+      ownerEvent: () => {},
+      condition: () => {},
+      countEviction: (_, outcome) => this.outcomes.push(outcome),
+      setBrakes: counts => this.brakes.splice(0, this.brakes.length, ...counts.keys()),
+      setOpenIntents: () => {},
+      observeRecovery: () => {},
+      setFailures: () => {},
+    };
+    const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
+    this.controller = new FailureController({
+      cache: this.cache,
+      settings: { ...defaultFailureSettings, mode: 'evict', newHolderSeconds: 0, ...settings },
+      store: new IntentStore({
+        client,
+        namespace: 'berth-system',
+        configMapName: 'berth-config',
+        timeoutMs: 1_000,
+      }),
+      writes: failureWrites(client),
+      report: new FailureReport({ cache: this.cache, sinks, log: silentLog }),
+      ...time,
+      health: () => ({ synced: this.synced, stalestMs: this.stalestMs }),
+      apiCalls: () => this.calls,
+      mayAct: () => this.holds && !this.#dead,
+      planAgain: view =>
+        this.room
+          ? {
+              kind: 'plan',
+              nodes: Array.from({ length: view.membership.size }, (_, i) => `spare${i}`),
+              level: 0,
+              domain: [],
+            }
+          : { kind: 'undecided', reason: 'no room' },
+      makeQueue: process => new WorkQueue({ name: 'failure', process, log: silentLog, clock }),
+    });
+    this.controller.start();
+    this.controller.takeOver();
+  }
+
+  /** Moves the cluster and this process, the cache following at once. */
+  async run(forMs: number, stepMs = 250): Promise<void> {
+    for (let passed = 0; passed < forMs; passed += stepMs) {
+      this.#cluster.tick(stepMs);
+      this.#cluster.show(this.cache);
+      await this.clock.advance(stepMs);
+    }
+    this.#cluster.show(this.cache);
+    await this.clock.advance(0);
+  }
+
+  /** kill -9: nothing it was doing goes on. */
+  kill(): void {
+    this.#dead = true;
+  }
+
+  get isDead(): boolean {
+    return this.#dead;
+  }
+}
