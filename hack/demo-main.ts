@@ -16,7 +16,8 @@ interface DemoOptions {
 }
 
 const titles = {
-  simulated: 'Berth demo. SIMULATED cluster: only Berth itself is real here, server, webhook and plans.',
+  simulated:
+    'Berth demo. SIMULATED cluster: only Berth itself is real here, with all that it answers and does.',
   real: 'Berth demo on a real control plane; only the kubelets are played (KWOK).',
 };
 
@@ -27,7 +28,8 @@ await new Command('hack/demo')
   .addHelpText(
     'after',
     `
-Without --real only Berth is real: its server runs as a process of its own and answers AdmissionReviews over HTTPS.
+Without --real only Berth is real: its server runs as a process of its own, answers AdmissionReviews and the scheduler's
+questions over HTTPS, and evicts.
 API server, controllers, scheduler and kubelets are simulated. The first --real builds them from their Go modules
 (Go 1.26 or newer; about 15 minutes on 2 cores) and keeps them in the cache folder.
 
@@ -69,7 +71,7 @@ async function play(real: boolean, onStep: (step: Step) => void): Promise<readon
     broken = brokenPromises(steps);
   } catch (error) {
     if (!isExpected(error)) throw error;
-    broken = [error.message];
+    broken = [...brokenPromises(steps), error.message];
   }
   await world?.stop(broken.length > 0);
   return broken;
@@ -104,6 +106,8 @@ function resultOf(
     steps.find((step): step is Extract<Step, { kind: K }> => step.kind === wanted);
   const waits = find('waits');
   const freed = find('freed');
+  const held = find('held');
+  const recovered = find('recovered');
   return {
     cluster: kind,
     kept: broken.length === 0,
@@ -115,6 +119,23 @@ function resultOf(
     waiting: { pod: waits?.pod, sentence: waits?.sentence, groups: groupsOf(waits?.picture) },
     freed: { deleted: freed?.deleted, durationMs: freed?.durationMs, groups: groupsOf(freed?.picture) },
     injected: find('injected')?.injected,
+    extender: {
+      singles: find('scored')?.singles,
+      strangers: held?.strangers.map(({ name, node }) => ({ name, node: node ?? null })),
+      sentence: held?.sentence,
+      groups: groupsOf(find('loaded')?.picture),
+      calls: find('times')?.calls,
+    },
+    recovery: recovered && {
+      group: recovered.group,
+      badNode: recovered.badNode,
+      durationMs: recovered.durationMs,
+      times: recovered.intents.map(({ times }) => times),
+      events: recovered.events,
+      members: recovered.members,
+      others: recovered.others,
+      groups: groupsOf(recovered.picture),
+    },
     admission: find('times')?.admission,
   };
 }

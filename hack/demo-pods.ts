@@ -46,9 +46,9 @@ export class PodBoard {
   }
 
   /** @throws StoryStuck */
-  async until(what: string, isTrue: () => boolean): Promise<void> {
+  async until(what: string, isTrue: () => boolean | Promise<boolean>): Promise<void> {
     const deadlineMs = Date.now() + patienceMs;
-    while (!isTrue()) {
+    while (!(await isTrue())) {
       if (Date.now() > deadlineMs) throw new StoryStuck(what, patienceMs / 1000, this.#listing());
       await delay(pollMs);
     }
@@ -84,6 +84,10 @@ export function isBound({ spec }: Pod): boolean {
 /** The scheduler has looked at it and found no node. */
 export function isUnschedulable({ status }: Pod): boolean {
   return status?.conditions?.some(({ reason }) => reason === 'Unschedulable') ?? false;
+}
+
+export function isReady({ status }: Pod): boolean {
+  return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 }
 
 export function isGoing({ metadata }: Pod): boolean {

@@ -1,17 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { awaitAdmission, startBerthOn } from './bed/berth.ts';
+import { awaitAdmission, schedulerConfigFor, startBerthOn } from './bed/berth.ts';
 import { startCluster } from './bed/cluster.ts';
 import { createFleet } from './bed/fleets.ts';
-import { namespaces } from './demo-scenario.ts';
+import { bucketsOf, quantileMs } from './demo-histogram.ts';
+import { failureSettings, namespaces } from './demo-scenario.ts';
 import { type AdmissionTimes, rounded, type World } from './demo-world.ts';
 
-/** A bucket of a Prometheus histogram: how many took no longer than its limit. */
-interface Bucket {
-  readonly limitMs: number;
-  readonly count: number;
-}
-
-const durationMetric = 'apiserver_admission_webhook_admission_duration_seconds_bucket';
+const durationMetric = 'apiserver_admission_webhook_admission_duration_seconds';
 /** The webhooks that review the story's pods. */
 const webhookNames = ['lws.pods.berth.dev', 'singles.pods.berth.dev'];
 const pollMs = 50;
@@ -31,9 +26,12 @@ export async function realWorld(onProgress: (text: string) => void): Promise<Wor
       while (!(await answers(cluster.request('GET', path)))) await delay(pollMs);
     },
     async startBerth() {
-      const berth = await startBerthOn(cluster);
+      const berth = await startBerthOn(cluster, { config: { failure: failureSettings } });
       await awaitAdmission(cluster, namespaces.berth);
       return berth;
+    },
+    async startExtender(berth) {
+      await cluster.restartScheduler(await schedulerConfigFor(cluster, 'pin-extender', berth));
     },
     admissionTimes: async () => timesOf(await cluster.request<string>('GET', '/metrics')),
     stop: keepLogs => cluster.stop({ keepLogs }),
@@ -49,34 +47,17 @@ function answers(request: Promise<unknown>): Promise<boolean> {
 
 /** From kube-apiserver's own histogram, so percentiles are as fine as its buckets. */
 function timesOf(metrics: string): AdmissionTimes {
-  const counts = new Map<number, number>();
-  let failed = 0;
-  for (const line of metrics.split('\n')) {
-    if (!line.startsWith(durationMetric) || !webhookNames.some(name => line.includes(`name="${name}"`)))
-      continue;
-    const limit = /le="([^"]+)"/.exec(line)?.[1] ?? '';
-    const count = Number(line.slice(line.lastIndexOf(' ')));
-    const limitMs = limit === '+Inf' ? Number.POSITIVE_INFINITY : Number(limit) * 1000;
-    counts.set(limitMs, (counts.get(limitMs) ?? 0) + count);
-    if (limit === '+Inf' && line.includes('rejected="true"')) failed += count;
-  }
-  const buckets = [...counts].map(([limitMs, count]) => ({ limitMs, count }));
-  buckets.sort((a, b) => a.limitMs - b.limitMs);
-  const reviews = buckets.at(-1)?.count ?? 0;
+  const isOurs = (labels: string) => webhookNames.some(name => labels.includes(`name="${name}"`));
+  const buckets = bucketsOf(metrics, durationMetric, isOurs);
+  const rejected = bucketsOf(
+    metrics,
+    durationMetric,
+    labels => isOurs(labels) && labels.includes('rejected="true"'),
+  );
   return {
-    reviews,
-    failed,
-    p50Ms: rounded(quantile(buckets, 0.5 * reviews)),
-    p99Ms: rounded(quantile(buckets, 0.99 * reviews)),
+    reviews: buckets.at(-1)?.count ?? 0,
+    failed: rejected.at(-1)?.count ?? 0,
+    p50Ms: rounded(quantileMs(buckets, 0.5)),
+    p99Ms: rounded(quantileMs(buckets, 0.99)),
   };
-}
-
-/** Within its bucket a value is taken to be spread evenly, as Prometheus does. */
-function quantile(buckets: readonly Bucket[], rank: number): number {
-  const index = buckets.findIndex(({ count }) => count >= rank);
-  const below = buckets[index - 1] ?? { limitMs: 0, count: 0 };
-  const bucket = buckets[index];
-  if (bucket === undefined || bucket.limitMs === Number.POSITIVE_INFINITY) return below.limitMs;
-  const share = (rank - below.count) / Math.max(1, bucket.count - below.count);
-  return below.limitMs + share * (bucket.limitMs - below.limitMs);
 }

@@ -1,10 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { awaitAdmission, webhookConfiguration, webhookUrlOf } from './bed/berth.ts';
+import { awaitAdmission, schedulerConfigFor, webhookConfiguration, webhookUrlOf } from './bed/berth.ts';
 import { startBerthProcess } from './bed/berth-process.ts';
 import { freePorts } from './bed/ports.ts';
-import { namespaces } from './demo-scenario.ts';
+import { failureSettings, namespaces } from './demo-scenario.ts';
 import { type AdmissionTimes, rounded, type World } from './demo-world.ts';
 import type { Review } from './simulator/admission.ts';
 import { startSimulator } from './simulator/simulator.ts';
@@ -31,14 +31,22 @@ export async function simulatedWorld(): Promise<World> {
     },
     createNamespace,
     async startBerth() {
-      const [webhookPort = 0, adminPort = 0] = await freePorts(2);
+      const [webhookPort = 0, extenderPort = 0, adminPort = 0] = await freePorts(3);
       await createNamespace('berth-system', {});
       const configuration = await webhookConfiguration(webhookUrlOf(webhookPort));
       await create('/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations', configuration);
       const { kubeconfigPath } = simulator;
-      const berth = await startBerthProcess({ kubeconfigPath, directory, webhookPort, adminPort });
+      const ports = { webhookPort, extenderPort, adminPort };
+      const config = { failure: failureSettings };
+      const berth = await startBerthProcess({ kubeconfigPath, directory, ...ports, config });
       await awaitAdmission(simulator, namespaces.berth);
       return berth;
+    },
+    async startExtender(berth) {
+      const { request } = simulator;
+      await simulator.restartScheduler(
+        await schedulerConfigFor({ request, directory }, 'pin-extender', berth),
+      );
     },
     async admissionTimes() {
       return timesOf(

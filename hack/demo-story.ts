@@ -1,20 +1,12 @@
 import type { KubernetesObject, Pod } from '../src/api/kubernetes.ts';
 import { berth } from '../src/api/names.ts';
 import type { BerthProcess } from './bed/berth-process.ts';
+import { create, deleteIfThere, membersOf, podsOf, scale, submit } from './demo-actions.ts';
+import { type CallTimes, callTimes, type ExtenderStep, playExtender } from './demo-extender.ts';
+import { type FailureStep, playFailure } from './demo-failure.ts';
 import { type Picture, takePicture } from './demo-picture.ts';
 import { isBound, isUnschedulable, PodBoard } from './demo-pods.ts';
-import {
-  fleet,
-  large,
-  late,
-  leaderWorkerSet,
-  namespaces,
-  newcomers,
-  residents,
-  seatOf,
-  small,
-  type Workload,
-} from './demo-scenario.ts';
+import { fleet, large, late, namespaces, newcomers, residents, small } from './demo-scenario.ts';
 import { type AdmissionTimes, collectionPath, rounded, type World } from './demo-world.ts';
 
 /** From the creation of a LeaderWorkerSet until its last pod was bound. */
@@ -48,7 +40,9 @@ export type Step =
       readonly durationMs: number;
     }
   | { readonly kind: 'injected'; readonly injected: Injected }
-  | { readonly kind: 'times'; readonly admission: AdmissionTimes };
+  | ExtenderStep
+  | FailureStep
+  | { readonly kind: 'times'; readonly admission: AdmissionTimes; readonly calls: readonly CallTimes[] };
 
 const conditionReasonOf = (pod: Pod | undefined) =>
   pod?.status?.conditions?.find(({ type }) => type === berth.placedCondition);
@@ -105,14 +99,6 @@ async function clear(world: World, board: PodBoard, namespace: string): Promise<
   await board.until(`the pods of ${namespace} to be gone`, () => board.pods(namespace).length === 0);
 }
 
-async function deleteIfThere(world: World, path: string): Promise<void> {
-  try {
-    await world.request('DELETE', path);
-  } catch (error) {
-    if (!(error instanceof Error && 'status' in error && error.status === 404)) throw error;
-  }
-}
-
 async function playBerth(world: World, board: PodBoard, tell: (step: Step) => void): Promise<void> {
   const namespace = namespaces.berth;
   await world.createNamespace(namespace, { [berth.mode]: 'pin', [berth.singles]: 'pin' });
@@ -135,14 +121,15 @@ async function playBerth(world: World, board: PodBoard, tell: (step: Step) => vo
 
     const deleted = `${large.name}-${large.replicas - 1}`;
     const deletedAtMs = performance.now();
-    const path = `${collectionPath(namespace, 'leaderworkersets')}/${large.name}`;
-    await world.request('PATCH', path, { spec: { replicas: large.replicas - 1 } });
+    await scale(world, large, large.replicas - 1);
     await board.until(`${leader} to be placed`, () => membersOf(board, late).every(isBound));
     const durationMs = rounded(board.lastBoundAtMs(membersOf(board, late)) - deletedAtMs);
     tell({ kind: 'freed', picture: picture(), deleted, durationMs });
 
     tell({ kind: 'injected', injected: injectedInto(board.find(namespace, `${large.name}-0-1`)) });
-    tell({ kind: 'times', admission: await world.admissionTimes() });
+    await playExtender(world, board, process, tell);
+    await playFailure(world, board, tell);
+    tell({ kind: 'times', admission: await world.admissionTimes(), calls: await callTimes(process) });
   } finally {
     await process.stop();
   }
@@ -165,26 +152,6 @@ async function placeAll(world: World, board: PodBoard): Promise<readonly Placeme
     placements.push({ workload: workload.name, pods: members.length, durationMs });
   }
   return placements;
-}
-
-function submit(world: World, namespace: string, workload: Workload): Promise<unknown> {
-  return world.request('POST', collectionPath(namespace, 'leaderworkersets'), leaderWorkerSet(workload));
-}
-
-async function create(world: World, namespace: string, pods: readonly KubernetesObject[]): Promise<void> {
-  for (const pod of pods) await world.request('POST', collectionPath(namespace, 'pods'), pod);
-}
-
-function membersOf(board: PodBoard, { name }: Workload): readonly Pod[] {
-  return board
-    .pods(namespaces.berth)
-    .filter(
-      pod => seatOf(pod)?.group.name.startsWith(`${name}-`) && pod.metadata.deletionTimestamp === undefined,
-    );
-}
-
-function podsOf({ replicas, size }: Workload): number {
-  return replicas * size;
 }
 
 function injectedInto(pod: Pod | undefined): Injected {

@@ -1,7 +1,17 @@
+import type { CallTimes, Held, Loaded, Scored } from './demo-extender.ts';
+import type { Hurt, Recovered } from './demo-failure.ts';
 import { type GroupPicture, type Picture, wastedGpus } from './demo-picture.ts';
-import { gpusPerHost, large, late, small, type Workload } from './demo-scenario.ts';
+import {
+  belongsTo,
+  failureSettings,
+  gpusPerHost,
+  large,
+  late,
+  loading,
+  small,
+  type Workload,
+} from './demo-scenario.ts';
 import type { Injected, Placement, Step } from './demo-story.ts';
-import type { AdmissionTimes } from './demo-world.ts';
 
 export type Kind = 'simulated' | 'real';
 
@@ -16,7 +26,7 @@ export interface Style {
 
 const plain = (text: string) => text;
 const paint = (code: string) => (text: string) => `\u001b[${code}m${text}\u001b[0m`;
-const letterCodes = ['34', '36', '35', '33', '31'];
+const letterCodes = ['34', '36', '35', '33', '31', '32'];
 
 export const plainStyle: Style = { heading: plain, good: plain, bad: plain, letter: (_letter, text) => text };
 
@@ -54,14 +64,26 @@ export function textOf(step: Step, kind: Kind, style: Style): string {
       ].join('\n');
     case 'injected':
       return injectedText(step.injected, style);
+    case 'scored':
+      return scoredText(step, kind, style);
+    case 'held':
+      return heldText(step, style);
+    case 'loaded':
+      return loadedText(step, style);
+    case 'hurt':
+      return hurtText(step, style);
+    case 'recovered':
+      return recoveredText(step, style);
     case 'times':
-      return timesText(step.admission, kind, style);
+      return timesText(step, kind, style);
   }
 }
 
 export function promisesText(broken: readonly string[], style: Style): string {
   if (broken.length === 0) {
-    return style.good('   Checked: every group whole in one rack, ranks in order, none half-placed.');
+    return style.good(
+      '   Checked: groups whole in one rack, ranks in order, none half-placed, and all that is told above.',
+    );
   }
   return [...new Set(broken)].map(sentence => style.bad(`   NOT AS PROMISED: ${sentence}`)).join('\n');
 }
@@ -94,7 +116,8 @@ function placedText(picture: Picture, placements: readonly Placement[], style: S
     '',
     pictureText(picture, style),
     '',
-    `   From the creation of the LeaderWorkerSet to its last pod bound: ${times.join(', ')}.`,
+    '   From the creation of the LeaderWorkerSet to its last pod bound:',
+    `   ${times.join(', ')}.`,
   ].join('\n');
 }
 
@@ -120,15 +143,112 @@ function injectedText({ pod, env, volume }: Injected, style: Style): string {
   ].join('\n');
 }
 
-function timesText({ reviews, failed, p50Ms, p99Ms }: AdmissionTimes, kind: Kind, style: Style): string {
-  const who =
-    kind === 'real' ? 'kube-apiserver (from the buckets of its histogram)' : 'the simulated API server';
+function scoredText({ deleted, before, singles }: Scored, kind: Kind, style: Style): string {
+  const who = kind === 'real' ? 'kube-scheduler' : 'the simulated kube-scheduler';
+  const hosts = [...new Set(singles.map(({ node }) => node))].sort();
+  const racks = [...new Set(before.hosts.map(({ rack }) => rack))];
+  const empty = racks.filter(rack => before.hosts.every(host => host.rack !== rack || host.taken === ''));
   return [
-    section(style, '6. What it cost'),
-    `   ${reviews} AdmissionReviews over HTTPS, ${failed} failed; p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms,`,
-    `   measured by ${who}. The first ones pay for TLS and for compilation.`,
+    section(style, '6. The scheduler asks Berth, too: mode pin-extender, deploy/scheduler/pin-extender.yaml'),
+    `   Group ${deleted} is deleted, so rack ${empty.join(', ')} is empty. ${singles.length} single pods with 2 GPUs come.`,
+    `   By itself ${who} takes the emptiest host. Berth scores the hosts, and they`,
+    `   all go to racks that are broken already, onto ${hosts.join(', ')}.`,
     '',
   ].join('\n');
+}
+
+function heldText({ picture, strangers, sentence }: Held, style: Style): string {
+  const { heldNodes = [] } = picture.groups.find(({ name }) => belongsTo(name, loading)) ?? {};
+  const bound = strangers.filter(({ node }) => node !== undefined).length;
+  const waiting = strangers.filter(({ node }) => node === undefined).map(({ name }) => name);
+  return [
+    `   ${loading.name} comes (a group of ${loading.size} x ${gpusPerHost} GPUs, LeaderReady). Its leader loads; its worker does not`,
+    `   exist yet, and its place is held (small letters). ${strangers.length} strangers want ${gpusPerHost} GPUs each: ${bound} get them,`,
+    `   ${waiting.join(', ')} is kept off ${heldNodes.join(', ')} and waits. kube-scheduler says:`,
+    ...wrapped(sentence).map(line => `     ${line}`),
+    '',
+    fleetText(picture, style),
+    '',
+  ].join('\n');
+}
+
+function loadedText({ picture, worker, node, durationMs }: Loaded, style: Style): string {
+  const groups = picture.groups.filter(({ name }) => belongsTo(name, loading));
+  return [
+    `   ${seconds(durationMs)} after its leader has all it needs, ${worker} is on ${node}:`,
+    '',
+    ...groups.map(group => groupText(group, style)),
+  ].join('\n');
+}
+
+function hurtText({ picture, pod, node }: Hurt, style: Style): string {
+  return [
+    section(style, '7. A GPU breaks under a running group'),
+    `   The strangers leave. Then the kubelet of ${node} reports a GPU of ${pod} as Unhealthy (x):`,
+    '',
+    fleetText(picture, style),
+    '',
+  ].join('\n');
+}
+
+function recoveredText(step: Recovered, style: Style): string {
+  const { picture, group, durationMs, members, others } = step;
+  return [
+    `   With failure mode evict Berth waits ${failureSettings.unhealthyAfterSeconds} s (by default 60 s), plans the next place, and evicts the`,
+    `   group as a whole. ${seconds(durationMs)} after the report it is ready elsewhere:`,
+    '',
+    fleetText(picture, style),
+    '',
+    ...picture.groups.filter(({ name }) => name === group).map(found => groupText(found, style)),
+    '',
+    ...recoveryText(step),
+    '',
+    `   All ${members.now} pods of ${group} are new; the ${others.same} other pods are the same as before, by UID.`,
+  ].join('\n');
+}
+
+/** The record of the eviction, and what was said of it. */
+function recoveryText({ intents, events }: Recovered): readonly string[] {
+  return [
+    ...intents.flatMap(({ times: { signal, intent, evicted, gone, bound, ready } }) => {
+      const steps = [
+        ['fault seen', signal],
+        ['decided', intent],
+        ['evicted', evicted],
+        ['all gone', gone],
+        ['all bound', bound],
+        ['all ready', ready],
+      ] as const;
+      const times = steps.map(([name, at], index) => {
+        return `t${index} ${name} ${at === undefined ? '-' : ((at - signal) / 1000).toFixed(2)}`;
+      });
+      return [
+        '   Its record, a ConfigMap in berth-system, in seconds:',
+        `     ${times.slice(0, 3).join(', ')},`,
+        `     ${times.slice(3).join(', ')}`,
+      ];
+    }),
+    '   Events of the leader:',
+    ...events.map(({ reason, message }) => `     ${reason.padEnd(16)} ${cut(message, 76)}`),
+  ];
+}
+
+function timesText({ admission, calls }: Extract<Step, { kind: 'times' }>, kind: Kind, style: Style): string {
+  const { reviews, failed, p50Ms, p99Ms } = admission;
+  const who =
+    kind === 'real' ? 'kube-apiserver, from the buckets of its histogram' : 'the simulated API server';
+  return [
+    section(style, '8. What it cost'),
+    `   ${reviews} AdmissionReviews over HTTPS, ${failed} failed; p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms. The first ones pay`,
+    `   for TLS and for compilation. Measured by ${who}.`,
+    ...calls.map(callText),
+    '   Measured by Berth, from the buckets of its histograms.',
+    '',
+  ].join('\n');
+}
+
+function callText({ verb, calls, unanswered, p50Ms }: CallTimes): string {
+  return `   ${calls} calls of ${verb} by the scheduler, ${unanswered} without an answer; p50 ${p50Ms.toFixed(1)} ms.`;
 }
 
 function section(style: Style, title: string): string {
@@ -151,10 +271,18 @@ function fleetText({ hosts }: Picture, style: Style): string {
 }
 
 /** Eight GPUs, then the rank of who has them all: `AAAAAAAA 0`. */
-function hostText({ taken, rank }: Picture['hosts'][number], style: Style): string {
-  const gpus = taken.replaceAll(/(.)\1*/g, (run, letter) => style.letter(letter, run));
-  const free = '.'.repeat(Math.max(0, gpusPerHost - taken.length));
-  return `${gpus}${free} ${rank ?? ' '}`;
+function hostText({ taken, held, broken, rank }: Picture['hosts'][number], style: Style): string {
+  const used = `${taken}${held.toLowerCase()}`;
+  const cells = `${used}${'.'.repeat(Math.max(0, gpusPerHost - used.length))}`;
+  // One that is in use is drawn as broken all the same.
+  const drawn = `${cells.slice(0, cells.length - broken)}${'x'.repeat(broken)}`;
+  const gpus = drawn.replaceAll(/(.)\1*/g, (run, letter) => paintRun(letter, run, style));
+  return `${gpus} ${rank ?? ' '}`;
+}
+
+function paintRun(letter: string, run: string, style: Style): string {
+  if (letter === 'x') return style.bad(run);
+  return letter === '.' ? run : style.letter(letter, run);
 }
 
 function groupText({ letter, name, size, nodes, racks, state }: GroupPicture, style: Style): string {
@@ -165,6 +293,7 @@ function groupText({ letter, name, size, nodes, racks, state }: GroupPicture, st
     split: style.bad(`SPLIT over ${racks.length} racks`),
     'half-placed': style.bad(`HALF-PLACED, holds ${placed * gpusPerHost} GPUs`),
     waiting: 'waits, holds nothing',
+    starting: 'starts, the rest is held',
     absent: '',
   };
   const head = `   ${style.letter(letter, letter)} ${name.padEnd(10)} ${placed} of ${size} pods`;
@@ -174,6 +303,10 @@ function groupText({ letter, name, size, nodes, racks, state }: GroupPicture, st
 /** Lines of at most 85 characters. */
 function wrapped(text: string): readonly string[] {
   return text.match(/.{1,85}(?: |$)/g)?.map(line => line.trimEnd()) ?? [];
+}
+
+function cut(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 3).trimEnd()}...`;
 }
 
 function seconds(ms: number): string {

@@ -21,6 +21,8 @@ export interface World {
   createNamespace(name: string, labels: Readonly<Record<string, string>>): Promise<void>;
   /** Resolves when the API server has the pods of opted-in namespaces reviewed. */
   startBerth(): Promise<BerthProcess>;
+  /** Has the scheduler ask this Berth, with the configuration that deploy/ ships for mode `pin-extender`. */
+  startExtender(berth: BerthProcess): Promise<void>;
   admissionTimes(): Promise<AdmissionTimes>;
   /** @param keepLogs leaves the logs where they are and says where that is */
   stop(keepLogs: boolean): Promise<void>;
@@ -28,6 +30,8 @@ export interface World {
 
 const roots = {
   pods: '/api/v1',
+  events: '/api/v1',
+  configmaps: '/api/v1',
   statefulsets: '/apis/apps/v1',
   leaderworkersets: '/apis/leaderworkerset.x-k8s.io/v1',
 } as const;

@@ -2,6 +2,7 @@ import { isMap, isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { hostLevelName, type TopologyLevel } from './cluster/topology.ts';
 import { topologyPresets } from './cluster/topology-presets.ts';
+import { failureSchema } from './failure-config.ts';
 
 const seconds = (standard: number, about: string) =>
   z.number().positive().max(86_400).default(standard).describe(about);
@@ -20,6 +21,11 @@ const levelSchema = z.strictObject({
 /** The one description of the configuration: it validates, fills in defaults, and makes the reference in the README. */
 export const configSchema = z.strictObject({
   namespace: z.string().min(1).default('berth-system').describe("namespace of Berth's Lease and Secret"),
+  configMapName: z
+    .string()
+    .min(1)
+    .default('berth-config')
+    .describe('ConfigMap in that namespace on which annotation berth.dev/halt stops evictions'),
   observeOnly: z
     .boolean()
     .default(false)
@@ -59,6 +65,7 @@ export const configSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
+  failure: failureSchema,
   webhook: z
     .strictObject({
       host: z.string().default('0.0.0.0').describe('address to listen on'),
@@ -73,9 +80,20 @@ export const configSchema = z.strictObject({
         .describe('webhook configuration that gets the caBundle'),
       dnsNames: z
         .array(z.string())
-        .default(['berth-webhook.berth-system.svc', 'berth-webhook.berth-system.svc.cluster.local'])
-        .describe('names in the certificate'),
+        .default([
+          'berth-webhook.berth-system.svc',
+          'berth-webhook.berth-system.svc.cluster.local',
+          'berth-extender.berth-system.svc',
+        ])
+        .describe('names in the certificate, which the extender shows too'),
       ipAddresses: z.array(z.string()).default([]).describe('IP addresses in the certificate'),
+    })
+    .prefault({}),
+  extender: z
+    .strictObject({
+      enabled: z.boolean().default(true).describe('serve filter, prioritize and preempt for kube-scheduler'),
+      host: z.string().default('0.0.0.0').describe('address to listen on'),
+      port: port(10_251, 'HTTPS port, which demands a client certificate; 0 takes any free one'),
     })
     .prefault({}),
   admin: z

@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { startBerth } from './berth.ts';
 import { type Config, ConfigError, configReference, readConfig } from './config.ts';
+import { CallWindow, isFailedCall } from './failure/call-window.ts';
 import { HttpApiClient } from './kube/api-client.ts';
+import { systemClock } from './kube/clock.ts';
 import { type ConnectionSource, loadConnection, NoClusterConfig } from './kube/kube-config.ts';
 import { createLogger } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';
@@ -19,7 +21,7 @@ const program = new Command('berth')
 
 program
   .command('serve')
-  .description('Run the webhook, the placement controller and the admin server until SIGTERM.')
+  .description('Run the webhook, the extender, the controllers and the admin server until SIGTERM.')
   .option('--config <file>', 'YAML configuration; without it the defaults hold')
   .option('--kubeconfig <file>', 'default: $KUBECONFIG, ~/.kube/config, or the service account of the pod')
   .option('--context <name>', 'context of the kubeconfig')
@@ -57,18 +59,22 @@ async function serve(options: ServeOptions): Promise<void> {
   const config = options.config === undefined ? readConfig('', 'defaults') : await loadConfig(options.config);
   const log = createLogger({ level: config.log.level });
   const metrics = createMetrics();
+  const apiCalls = new CallWindow(config.failure.apiWindowSeconds * 1000);
   const connection = await loadConnection(sourceOf(options));
   const client = new HttpApiClient({
     connection,
     log,
     userAgent: 'berth/0.1.0',
-    onResponse: ({ method, status }) => metrics.apiRequests.inc({ method, status: String(status) }),
+    onResponse: ({ method, resource, status }) => {
+      metrics.apiRequests.inc({ method, status: String(status) });
+      apiCalls.add(isFailedCall(resource, status), systemClock.nowMs());
+    },
   });
   process.on('unhandledRejection', error => {
     log.fatal({ err: error }, 'unhandled rejection');
     process.exit(exitCodes.failed);
   });
-  const berth = await startBerth({ config, client, metrics, log });
+  const berth = await startBerth({ config, client, apiCalls, metrics, log });
   let stopping = false;
   const stop = async (signal: string) => {
     // A second signal means now.

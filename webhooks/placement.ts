@@ -56,7 +56,8 @@ function placeWorker(
   if (membership.kind === 'lws' && !belongsTo(cache, pod, view.leader.uid)) return gate;
   const seat = seatOf(view, membership.rank);
   if (seat === undefined || view.members.get(membership.rank)?.nodeName !== undefined) return gate;
-  return cache.fitsSeat(key, membership.rank, seat, requests) ? { kind: 'pin', node: seat } : gate;
+  const fits = cache.fitsSeat(key, membership.rank, seat, requests, pod.spec.tolerations);
+  return fits ? { kind: 'pin', node: seat } : gate;
 }
 
 /**

@@ -15,6 +15,7 @@ export interface BerthLaunch {
   /** Configuration and log are written here. */
   readonly directory: string;
   readonly webhookPort: number;
+  readonly extenderPort: number;
   readonly adminPort: number;
   /** Laid over what this file sets itself. */
   readonly config?: PartialConfig;
@@ -27,6 +28,8 @@ export interface BerthProcess {
   /** Where /healthz, /readyz and /metrics are. */
   readonly adminUrl: string;
   readonly webhookPort: number;
+  /** Where filter, prioritize and preempt are, over TLS with a client certificate. */
+  readonly extenderPort: number;
   readonly pid: number;
   /** Standard output and error: JSON lines. */
   readonly logPath: string;
@@ -80,7 +83,7 @@ case "$(ps -o args= -p "$1")" in *"$2"*) kill -KILL "$1" ;; esac
  * @throws BerthNotReady; nothing is left running then
  */
 export async function startBerthProcess(launch: BerthLaunch): Promise<BerthProcess> {
-  const { directory, name = 'berth', webhookPort, adminPort } = launch;
+  const { directory, name = 'berth', webhookPort, extenderPort, adminPort } = launch;
   await mkdir(directory, { recursive: true });
   const configPath = join(directory, `${name}.yaml`);
   const logPath = join(directory, `${name}.log`);
@@ -98,6 +101,7 @@ export async function startBerthProcess(launch: BerthLaunch): Promise<BerthProce
   const running: BerthProcess = {
     adminUrl,
     webhookPort,
+    extenderPort,
     pid,
     logPath,
     ended,
@@ -116,13 +120,14 @@ export async function startBerthProcess(launch: BerthLaunch): Promise<BerthProce
 }
 
 /** The configuration of a Berth on this machine, as text. */
-function configText({ webhookPort, adminPort, config = {} }: BerthLaunch): string {
+function configText({ webhookPort, extenderPort, adminPort, config = {} }: BerthLaunch): string {
   const { topology } = config;
   return stringify(
     merged(
       {
         ...(topology === undefined && { topology: { levels: genericLevels } }),
         webhook: { host, port: webhookPort, ipAddresses: [host] },
+        extender: { host, port: extenderPort },
         admin: { host, port: adminPort },
         // Nothing balances over replicas here, so nobody has to hear first that this one goes.
         shutdownDelaySeconds: 0,
@@ -133,7 +138,7 @@ function configText({ webhookPort, adminPort, config = {} }: BerthLaunch): strin
 }
 
 /** Objects are merged key by key; everything else, lists too, is replaced. */
-function merged(below: PartialConfig, above: PartialConfig): PartialConfig {
+export function merged(below: PartialConfig, above: PartialConfig): PartialConfig {
   const result: Record<string, unknown> = { ...below };
   for (const [key, value] of Object.entries(above)) {
     const beneath = result[key];

@@ -1,11 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import type { KubernetesObject, Pod } from '../../src/api/kubernetes.ts';
 import { berth } from '../../src/api/names.ts';
 import { mutatePodsPath } from '../../webhooks/plugin.ts';
-import { type BerthProcess, type PartialConfig, startBerthProcess } from './berth-process.ts';
+import { type BerthProcess, merged, type PartialConfig, startBerthProcess } from './berth-process.ts';
 import type { Cluster } from './cluster.ts';
 import { freePorts } from './ports.ts';
 
@@ -21,6 +21,8 @@ export interface BerthOnClusterOptions {
   readonly install?: boolean;
   /** Default: a free one. A replica that takes over from a dead one takes its port, for the API server calls that. */
   readonly webhookPort?: number;
+  /** Default: a free one. Likewise, for kube-scheduler calls that. */
+  readonly extenderPort?: number;
   /** Name of its files, to tell several replicas apart. Default `berth`. */
   readonly name?: string;
   /** Default: that of the service account `berth-system/berth`. */
@@ -36,6 +38,21 @@ export interface WebhookConfiguration extends KubernetesObject {
   readonly webhooks: readonly { readonly clientConfig: unknown }[];
 }
 
+/** Placement modes for which deploy/ has a configuration of kube-scheduler. */
+export type SchedulerMode = 'pin-extender' | 'extender';
+
+export interface SchedulerOverrides {
+  /** Laid over the configuration of the one extender. */
+  readonly extender?: PartialConfig;
+  /** Laid over the rest of the KubeSchedulerConfiguration. */
+  readonly configuration?: PartialConfig;
+}
+
+interface SchedulerConfiguration {
+  readonly [key: string]: unknown;
+  readonly extenders: readonly PartialConfig[];
+}
+
 /** What a trial needs of a cluster, be it real or simulated. */
 type Requests = Pick<Cluster, 'request'>;
 
@@ -44,17 +61,31 @@ export const trialNamespace = 'berth-trial';
 export const serviceAccount = { namespace: 'berth-system', name: 'berth' } as const;
 
 const deployFolder = join(import.meta.dirname, '../../deploy');
-/** Everything of the overlay `pin` but what makes a pod of Berth. */
+/**
+ * Everything of the overlay `pin` and of the component `failure` but what makes a pod of Berth. The ConfigMap is here to
+ * be annotated: this Berth reads its configuration from a file.
+ */
 const manifests = [
   'base/namespace.yaml',
   'base/service-account.yaml',
   'base/rbac-read.yaml',
   'base/rbac-own-namespace.yaml',
-  'components/placement/rbac-place.yaml',
-  'components/placement/rbac-replan.yaml',
-  'components/placement/owned-keys-policy.yaml',
+  'base/config.yaml',
+  'components/plan/rbac-place.yaml',
+  'components/plan/owned-keys-policy.yaml',
+  'components/webhooks/rbac-webhooks.yaml',
+  'components/replan/rbac-replan.yaml',
+  'components/failure/rbac-evict.yaml',
+  'components/failure/rbac-records.yaml',
 ];
-const webhookManifest = 'components/placement/mutating-webhook-configuration.yaml';
+const webhookManifest = 'components/webhooks/mutating-webhook-configuration.yaml';
+/** Keys of the Secret, and the files that the shipped configurations name. */
+const clientFiles = {
+  caFile: { key: 'ca.crt', file: 'ca.crt' },
+  certFile: { key: 'extender-client.crt', file: 'client.crt' },
+  keyFile: { key: 'extender-client.key', file: 'client.key' },
+} as const;
+const certificateSecret = 'berth-tls';
 const trialTimeoutMs = 30_000;
 const pollMs = 50;
 
@@ -69,8 +100,8 @@ export async function startBerthOn(
   options: BerthOnClusterOptions = {},
 ): Promise<BerthProcess> {
   const installs = options.install ?? true;
-  const [freePort = 0, adminPort = 0] = await freePorts(2);
-  const webhookPort = options.webhookPort ?? freePort;
+  const [freeWebhookPort = 0, freeExtenderPort = 0, adminPort = 0] = await freePorts(3);
+  const webhookPort = options.webhookPort ?? freeWebhookPort;
   // Before it starts, since it publishes its authority in the webhook configuration when it starts.
   if (installs) await installBerth(cluster, { webhookUrl: webhookUrlOf(webhookPort) });
   const { namespace, name } = serviceAccount;
@@ -78,6 +109,7 @@ export async function startBerthOn(
     kubeconfigPath: options.kubeconfigPath ?? (await cluster.serviceAccountKubeconfig(namespace, name)),
     directory: join(cluster.directory, 'berth'),
     webhookPort,
+    extenderPort: options.extenderPort ?? freeExtenderPort,
     adminPort,
     ...(options.config && { config: options.config }),
     ...(options.name !== undefined && { name: options.name }),
@@ -105,6 +137,51 @@ export async function webhookConfiguration(webhookUrl: string): Promise<WebhookC
   const configuration: WebhookConfiguration = parse(await readDeploy(webhookManifest));
   const webhooks = configuration.webhooks.map(webhook => ({ ...webhook, clientConfig: { url: webhookUrl } }));
   return { ...configuration, webhooks };
+}
+
+/**
+ * The configuration of kube-scheduler that deploy/ ships for a mode, with the address of this Berth and the client
+ * certificate of its cluster, for `Cluster.restartScheduler`. The bed sets kubeconfig and leader election itself.
+ *
+ * @throws when Berth has not yet made its certificates: start it first
+ */
+export async function schedulerConfigFor(
+  cluster: Pick<Cluster, 'request' | 'directory'>,
+  mode: SchedulerMode,
+  berth: Pick<BerthProcess, 'extenderPort'>,
+  overrides: SchedulerOverrides = {},
+): Promise<string> {
+  const { extenders, ...shipped }: SchedulerConfiguration = parse(await readDeploy(`scheduler/${mode}.yaml`));
+  const { clientConnection: _, leaderElection: __, ...rest } = shipped;
+  const here = {
+    urlPrefix: `https://127.0.0.1:${berth.extenderPort}/`,
+    tlsConfig: await writeClientFiles(cluster),
+  };
+  const ready = extenders.map(extender => merged(merged(extender, here), overrides.extender ?? {}));
+  return stringify(merged({ ...rest, extenders: ready }, overrides.configuration ?? {}));
+}
+
+/** Files, as on a control plane, for kube-scheduler reads those again when the certificate is renewed. */
+async function writeClientFiles(
+  cluster: Pick<Cluster, 'request' | 'directory'>,
+): Promise<Record<keyof typeof clientFiles, string>> {
+  const { namespace } = serviceAccount;
+  const path = `/api/v1/namespaces/${namespace}/secrets/${certificateSecret}`;
+  const { data = {} } = await cluster.request<{ data?: Readonly<Record<string, string>> }>('GET', path);
+  const folder = join(cluster.directory, 'berth', 'extender-client');
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const write = async ({ key, file }: { readonly key: string; readonly file: string }) => {
+    const value = data[key];
+    if (value === undefined) throw new Error(`Secret ${namespace}/${certificateSecret} has no ${key}`);
+    const target = join(folder, file);
+    await writeFile(target, Buffer.from(value, 'base64'), { mode: 0o600 });
+    return target;
+  };
+  return {
+    caFile: await write(clientFiles.caFile),
+    certFile: await write(clientFiles.certFile),
+    keyFile: await write(clientFiles.keyFile),
+  };
 }
 
 /**

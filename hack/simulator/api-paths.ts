@@ -20,6 +20,8 @@ export const resourceTypes = {
   pods: namespaced('pods', 'v1', 'Pod'),
   secrets: namespaced('secrets', 'v1', 'Secret'),
   events: namespaced('events', 'v1', 'Event'),
+  configmaps: namespaced('configmaps', 'v1', 'ConfigMap'),
+  poddisruptionbudgets: namespaced('poddisruptionbudgets', 'policy/v1', 'PodDisruptionBudget'),
   statefulsets: namespaced('statefulsets', 'apps/v1', 'StatefulSet'),
   leases: namespaced('leases', 'coordination.k8s.io/v1', 'Lease'),
   leaderworkersets: namespaced('leaderworkersets', 'leaderworkerset.x-k8s.io/v1', 'LeaderWorkerSet'),

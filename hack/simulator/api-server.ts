@@ -2,7 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { KubernetesObject } from '../../src/api/kubernetes.ts';
 import { createAuthority, issueServerCertificate } from '../../src/kube/pki.ts';
-import { type ApiPath, parseApiPath } from './api-paths.ts';
+import { type ApiPath, parseApiPath, resourceTypes } from './api-paths.ts';
+import { readDeleteOptions, readEviction } from './delete-options.ts';
+import { evict } from './eviction.ts';
 import { selectedBy } from './label-query.ts';
 import type { ObjectName } from './object-store.ts';
 import { notFound, Refusal, statusOf } from './refusal.ts';
@@ -25,6 +27,7 @@ export interface ApiServer {
 }
 
 const address = '127.0.0.1';
+const success = { apiVersion: 'v1', kind: 'Status', status: 'Success', metadata: {} };
 
 /** Serves the API over HTTPS, with a certificate of its own authority, to whoever brings the token. */
 export async function startApiServer(api: ResourceApi, token: string): Promise<ApiServer> {
@@ -67,19 +70,26 @@ export async function answer(api: ResourceApi, request: ApiRequest): Promise<Kub
     return api.create(type, objectOf(request.body), { namespace, dryRun });
   }
   const name: ObjectName = { namespace, name: path.name };
+  if (path.subresource === 'eviction' && type === resourceTypes.pods) {
+    if (request.method !== 'POST') throw notAllowed(request.method);
+    evict(api, name, readEviction(request.body));
+    return success;
+  }
+  const { subresource } = path;
+  const isStatus = subresource === 'status';
+  if (subresource !== undefined && !(isStatus && request.method === 'PATCH')) throw notFound(url.pathname);
   switch (request.method) {
-    case 'GET': {
-      const found = api.store.read(type.resource, name);
-      if (found === undefined) throw notFound(`${type.resource} ${name.name}`);
-      return found;
-    }
+    case 'GET':
+      return api.get(type, name);
     case 'PUT':
       return api.replace(type, name, objectOf(request.body));
-    case 'PATCH':
-      return api.patch(type, name, { contentType: request.contentType, body: request.body });
+    case 'PATCH': {
+      const { contentType, body } = request;
+      return api.patch(type, name, { contentType, body }, isStatus ? 'status' : undefined);
+    }
     case 'DELETE':
-      api.remove(type, name, preconditionsOf(request.body));
-      return { apiVersion: 'v1', kind: 'Status', metadata: {} };
+      api.remove(type, name, readDeleteOptions(request.body));
+      return success;
     default:
       throw notAllowed(request.method);
   }
@@ -156,13 +166,6 @@ function isObject(body: unknown): body is KubernetesObject {
     typeof body.metadata === 'object' &&
     body.metadata !== null
   );
-}
-
-function preconditionsOf(body: unknown): { readonly uid?: string } {
-  if (typeof body !== 'object' || body === null || !('preconditions' in body)) return {};
-  const { preconditions } = body;
-  if (typeof preconditions !== 'object' || preconditions === null || !('uid' in preconditions)) return {};
-  return typeof preconditions.uid === 'string' ? { uid: preconditions.uid } : {};
 }
 
 function notAllowed(method: string): Refusal {

@@ -1,26 +1,66 @@
 import type { KubernetesObject } from '../../src/api/kubernetes.ts';
-import { resourceTypes } from './api-paths.ts';
+import { type ResourceType, resourceTypes } from './api-paths.ts';
 import { parseObject } from './object-store.ts';
-import { nameOf, type ResourceApi } from './resource-api.ts';
+import { foregroundDeletion, nameOf, type ResourceApi } from './resource-api.ts';
 
-/** Deletes what a deleted object controlled, in the background, like kube-controller-manager's collector. */
+const ownerTypes = [resourceTypes.leaderworkersets, resourceTypes.statefulsets, resourceTypes.pods];
+const dependentTypes = [resourceTypes.statefulsets, resourceTypes.pods];
+
+interface Dependent {
+  readonly type: ResourceType;
+  readonly object: KubernetesObject;
+}
+
+/**
+ * Deletes what a deleted object controlled, like kube-controller-manager's collector: in background after its owner is
+ * gone, in foreground before that. A controller reference is taken to block its owner, as all those of LWS and of the
+ * StatefulSet controller do.
+ */
 export function startGarbageCollector(api: ResourceApi): () => void {
   return api.store.subscribe(({ type, text }) => {
-    if (type !== 'DELETED') return;
-    const { uid } = parseObject(text).metadata;
+    const object = parseObject(text);
     // Not inside the write that told us.
-    if (uid !== undefined) setImmediate(() => collect(api, uid));
+    if (type === 'DELETED') setImmediate(() => collect(api, object));
+    else if (isInForeground(object)) setImmediate(() => advance(api));
   });
 }
 
-function collect(api: ResourceApi, ownerUid: string): void {
-  for (const type of [resourceTypes.statefulsets, resourceTypes.pods]) {
-    for (const object of api.store.list(type.resource)) {
-      if (isControlledBy(object, ownerUid)) api.remove(type, nameOf(object));
+function collect(api: ResourceApi, { metadata }: KubernetesObject): void {
+  for (const { type, object } of dependentsOf(api, metadata.uid)) api.remove(type, nameOf(object));
+  advance(api);
+}
+
+/** Takes each deletion in foreground one step on. */
+function advance(api: ResourceApi): void {
+  for (const type of ownerTypes) {
+    for (const owner of api.store.list(type.resource).filter(isInForeground)) {
+      const dependents = dependentsOf(api, owner.metadata.uid);
+      if (dependents.length === 0) api.dropFinalizer(type, nameOf(owner), foregroundDeletion);
+      for (const dependent of dependents) removeFirst(api, dependent);
     }
   }
 }
 
-function isControlledBy({ metadata }: KubernetesObject, ownerUid: string): boolean {
-  return metadata.ownerReferences?.some(({ uid, controller }) => controller && uid === ownerUid) ?? false;
+/** What controls something itself goes in foreground, too. */
+function removeFirst(api: ResourceApi, { type, object }: Dependent): void {
+  const { uid, deletionTimestamp } = object.metadata;
+  if (deletionTimestamp !== undefined) return;
+  const propagationPolicy = dependentsOf(api, uid).length > 0 ? 'Foreground' : 'Background';
+  api.remove(type, nameOf(object), { uid, propagationPolicy });
+}
+
+function dependentsOf(api: ResourceApi, ownerUid: string | undefined): readonly Dependent[] {
+  return dependentTypes.flatMap(type =>
+    api.store
+      .list(type.resource)
+      .filter(({ metadata }) =>
+        metadata.ownerReferences?.some(({ uid, controller }) => controller && uid === ownerUid),
+      )
+      .map(object => ({ type, object })),
+  );
+}
+
+function isInForeground({ metadata }: KubernetesObject): boolean {
+  const { deletionTimestamp, finalizers = [] } = metadata;
+  return deletionTimestamp !== undefined && finalizers.includes(foregroundDeletion);
 }

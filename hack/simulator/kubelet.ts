@@ -1,9 +1,13 @@
 import type { Pod } from '../../src/api/kubernetes.ts';
+import { resourceTypes } from './api-paths.ts';
 import { parseObject } from './object-store.ts';
 import { nameOf, now, type ResourceApi } from './resource-api.ts';
 
 const startMs = 150;
 const endMs = 300;
+
+/** A pod with it does not start, as in the stages of hack/bed. */
+const notReady = 'bed.berth.test/not-ready';
 
 /** Plays all kubelets: bound pods run and are ready after a moment, deleted ones go after one. */
 export function startKubelets(api: ResourceApi): () => void {
@@ -21,6 +25,7 @@ export function startKubelets(api: ResourceApi): () => void {
     const pod = parseObject<Pod>(text);
     if (pod.spec.nodeName === undefined) return;
     const isGoing = pod.metadata.deletionTimestamp !== undefined;
+    if (!isGoing && pod.metadata.annotations?.[notReady] !== undefined) return;
     const task = `${isGoing ? 'end' : 'start'} ${pod.metadata.uid}`;
     if (begun.has(task)) return;
     begun.add(task);
@@ -37,11 +42,14 @@ function start(api: ResourceApi, pod: Pod): void {
   if (current === undefined || current.metadata.deletionTimestamp !== undefined) return;
   const ready = { type: 'Ready', status: 'True', lastTransitionTime: now() };
   const conditions = [...(current.status?.conditions ?? []), ready];
-  api.store.write('pods', { ...current, status: { ...current.status, phase: 'Running', conditions } });
+  const containerStatuses = current.spec.containers.map(({ name }) => ({ name }));
+  const status = { ...current.status, phase: 'Running', conditions, containerStatuses };
+  api.store.write('pods', { ...current, status });
 }
 
 function end(api: ResourceApi, pod: Pod): void {
-  if (sameIncarnation(api, pod) !== undefined) api.store.remove('pods', nameOf(pod));
+  if (sameIncarnation(api, pod) === undefined) return;
+  api.remove(resourceTypes.pods, nameOf(pod), { gracePeriodSeconds: 0 });
 }
 
 function sameIncarnation(api: ResourceApi, pod: Pod): Pod | undefined {

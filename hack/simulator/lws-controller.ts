@@ -23,7 +23,8 @@ interface Seat {
 /**
  * Makes the pods of LeaderWorkerSets, with names, owners, labels, annotations and environment as LWS 0.9 gives them
  * (leader StatefulSet, a StatefulSet of workers per leader). StatefulSet controller and LWS's own webhook are played
- * here too: pods come with all that they would have added. No rolling updates, no subgroups; LeaderCreated alone.
+ * here too: pods come with all that they would have added. No rolling updates, no subgroups, and a group is made anew only
+ * when its leader goes.
  */
 export function startLwsController(api: ResourceApi): () => void {
   const loop = new ReconcileLoop(async () => {
@@ -32,8 +33,8 @@ export function startLwsController(api: ResourceApi): () => void {
     for (const owner of owners) await reconcile(api, owner);
   });
   const watched = ['leaderworkersets', 'statefulsets', 'pods'];
-  const unsubscribe = api.store.subscribe(({ resource, type }) => {
-    if (watched.includes(resource) && (type !== 'MODIFIED' || resource === 'leaderworkersets')) loop.ask();
+  const unsubscribe = api.store.subscribe(({ resource }) => {
+    if (watched.includes(resource)) loop.ask();
   });
   return () => {
     unsubscribe();
@@ -61,6 +62,7 @@ async function ensureWorkers(api: ResourceApi, { owner, group }: Seat): Promise<
   const name = podNameOf({ owner, group, rank: 0 });
   const leader = api.store.read<Pod>('pods', { namespace: owner.metadata.namespace, name });
   if (leader === undefined || leader.metadata.deletionTimestamp !== undefined) return;
+  if (owner.spec.startupPolicy === 'LeaderReady' && !isReady(leader)) return;
   const set = await ensureSet(api, owner, name, ownedBy('v1', 'Pod', leader));
   // One of an earlier leader, which the garbage collector takes away first.
   if (set.metadata.ownerReferences?.[0]?.uid !== leader.metadata.uid) return;
@@ -86,6 +88,10 @@ async function ensurePod(api: ResourceApi, seat: Seat, set: StatefulSet): Promis
   const name = podNameOf(seat);
   if (api.store.read('pods', { namespace, name }) !== undefined) return;
   await api.create(resourceTypes.pods, podOf(seat, ownedBy('apps/v1', 'StatefulSet', set)), { namespace });
+}
+
+function isReady({ status }: Pod): boolean {
+  return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 }
 
 function podOf(seat: Seat, reference: OwnerReference): Pod {

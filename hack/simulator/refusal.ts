@@ -1,4 +1,5 @@
 interface StatusCause {
+  readonly reason?: string;
   readonly field?: string;
   readonly message?: string;
 }

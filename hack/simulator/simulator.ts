@@ -11,6 +11,7 @@ import { startLwsController } from './lws-controller.ts';
 import { ObjectStore, parseObject } from './object-store.ts';
 import { ResourceApi } from './resource-api.ts';
 import { startScheduler } from './scheduler.ts';
+import { readExtenders } from './scheduler-extender.ts';
 
 /** Cluster and simulator answer the same requests, so a story can be told on either. */
 export interface Simulator {
@@ -25,6 +26,8 @@ export interface Simulator {
   request<T>(method: string, path: string, body?: unknown, contentType?: string): Promise<T>;
   /** Tells what is in a collection as ADDED, then what changes. Returns the end of it. */
   watch(resource: string, onEvent: (type: string, object: KubernetesObject) => void): () => void;
+  /** Restarts the scheduler with the extenders of a KubeSchedulerConfiguration. */
+  restartScheduler(configYaml: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -45,12 +48,9 @@ export async function startSimulator({ directory, seed }: SimulatorOptions): Pro
   const api = new ResourceApi(store, admission);
   const token = randomUUID();
   const server = await startApiServer(api, token);
-  const controllers = [
-    startLwsController(api),
-    startScheduler(api, randomFrom(seed)),
-    startKubelets(api),
-    startGarbageCollector(api),
-  ];
+  const random = randomFrom(seed);
+  let stopScheduler = startScheduler(api, { extenders: [], random });
+  const controllers = [startLwsController(api), startKubelets(api), startGarbageCollector(api)];
   await mkdir(directory, { recursive: true });
   const kubeconfigPath = join(directory, 'kubeconfig.yaml');
   await writeFile(kubeconfigPath, kubeconfigOf(server.url, server.caPem, token), { mode: 0o600 });
@@ -69,7 +69,13 @@ export async function startSimulator({ directory, seed }: SimulatorOptions): Pro
         if (change.resource === resource) onEvent(change.type, parseObject(change.text));
       });
     },
+    async restartScheduler(configYaml) {
+      const extenders = await readExtenders(configYaml);
+      stopScheduler();
+      stopScheduler = startScheduler(api, { extenders, random });
+    },
     async stop() {
+      stopScheduler();
       for (const stopController of controllers) stopController();
       admission.close();
       await server.close();

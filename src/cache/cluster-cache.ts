@@ -1,8 +1,10 @@
-import type { LeaderWorkerSet } from '../api/kubernetes.ts';
+import type { LeaderWorkerSet, Toleration } from '../api/kubernetes.ts';
+import { berth } from '../api/names.ts';
 import type { NodeInfo, NodeRecord } from '../cluster/node-info.ts';
 import type { ExistingPod } from '../cluster/pod-affinity.ts';
 import { addResources, fits, maxResources, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
+import { untoleratedTaint } from '../cluster/taints.ts';
 import { buildTopologyTree, type TopologyLevel, type TopologyTree } from '../cluster/topology.ts';
 import type { DisruptionBudgetRecord } from '../group/disruption-budget.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
@@ -161,6 +163,11 @@ export class ClusterCache {
     return view;
   }
 
+  /** All pods that say they belong to a group, of whatever incarnation; also those that have ended, unlike a view. */
+  podsOfGroup(key: string): Iterable<PodInfo> {
+    return this.#podsByGroup.get(key) ?? [];
+  }
+
   groupKeys(): Iterable<string> {
     return this.#podsByGroup.keys();
   }
@@ -230,12 +237,19 @@ export class ClusterCache {
 
   /**
    * Whether a member that asks for `requests` can take the place that the plan holds for its rank: the hold itself does
-   * not stand in its way, everything else that has come to the node does.
+   * not stand in its way, everything else that has come to the node does, a taint it does not tolerate included.
    */
-  fitsSeat(key: string, rank: number, node: string, requests: Resources): boolean {
+  fitsSeat(
+    key: string,
+    rank: number,
+    node: string,
+    requests: Resources,
+    tolerations: readonly Toleration[] = [],
+  ): boolean {
     const info = this.nodeInfo(node);
     if (info === undefined || info.record.cordoned || !info.record.ready) return false;
     if (this.#excludedNodes.has(node)) return false;
+    if (untoleratedTaint(info.record.taints, tolerations) !== undefined) return false;
     const held = this.#ledger.held(node, seatKey(key, rank));
     return fits(addResources(info.free, held), requests);
   }
@@ -463,7 +477,11 @@ export class ClusterCache {
   #upsertNamespace(namespace: NamespaceRecord): boolean {
     const before = this.#namespaces.get(namespace.name);
     this.#namespaces.set(namespace.name, namespace);
-    if (before?.mode !== namespace.mode || before.pinsSingles !== namespace.pinsSingles)
+    if (
+      before?.mode !== namespace.mode ||
+      before.pinsSingles !== namespace.pinsSingles ||
+      before.labels[berth.failure] !== namespace.labels[berth.failure]
+    )
       this.#touchNamespace(namespace.name);
     return true;
   }

@@ -25,6 +25,15 @@ export function describeGroup(
   });
 }
 
+/** Describes a group as it would come again: every member from its template, the leader without its pin. */
+export function describeNext(
+  cache: ClusterCache,
+  view: GroupView,
+  leader: PodInfo,
+): GroupInfo | GroupObstacle {
+  return describeGroup(cache, { ...view, members: new Map([[0, leader]]) }, leader, true);
+}
+
 /** The mode that holds for a group: the namespace's, or the one its leader asks for inside an opted-in namespace. */
 export function modeOf(cache: ClusterCache, view: GroupView): PlacementMode {
   const namespace = cache.namespace(view.membership.namespace);

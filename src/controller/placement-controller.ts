@@ -244,7 +244,8 @@ export class PlacementController {
       view,
       mode,
       trouble: name => this.#troubleOf(name),
-      fitsSeat: (pod, node) => cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests),
+      fitsSeat: (pod, node) =>
+        cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests, pod.tolerations),
       unschedulableForMs: pod =>
         this.#unschedulableForMs(pod, `group:${view.key}`, view.plan?.generation ?? 0),
       strandedAfterMs,

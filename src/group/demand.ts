@@ -48,6 +48,12 @@ export function demandAlike(pod: PodInfo): MemberDemand {
   return withKey({ ...rest, spec: unpinned(demand.spec) });
 }
 
+/** The same demand for other amounts. */
+export function demandWithRequests(demand: MemberDemand, requests: Resources): MemberDemand {
+  const { key: _key, ...rest } = demand;
+  return withKey({ ...rest, requests });
+}
+
 /**
  * The demand of a member that does not exist yet.
  *

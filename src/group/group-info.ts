@@ -8,6 +8,7 @@ import {
   demandAlike,
   demandOfPod,
   demandOfTemplate,
+  demandWithRequests,
   type MemberDemand,
   selectionAddedAtAdmission,
 } from './demand.ts';
@@ -90,13 +91,14 @@ function readableDemands(source: GroupSource): Demands | GroupObstacle {
 
 function lwsDemands(source: GroupSource): Demands | GroupObstacle {
   const { membership, leader, members, owner } = source;
-  const leaderDemand = demandOfPod(leader);
+  // Past its gate it carries a pin, which says where it was to go and not where it could.
+  const leaderDemand = demandAlike(leader);
   if (membership.size === 1) return { byRank: [leaderDemand] };
   let absent: MemberDemand | undefined;
   const byRank = [leaderDemand];
   for (let rank = 1; rank < membership.size; rank++) {
     const member = members.get(rank);
-    if (member !== undefined) {
+    if (member !== undefined && (member.scheduling !== undefined || owner === undefined)) {
       byRank.push(demandOfPod(member));
       continue;
     }
@@ -105,7 +107,8 @@ function lwsDemands(source: GroupSource): Demands | GroupObstacle {
       return { code: 'OwnerMissing', message };
     }
     absent ??= absentWorkerDemand(source, owner);
-    byRank.push(absent);
+    // Of a worker past its gate only the requests are kept; where it could go, the template tells.
+    byRank.push(member === undefined ? absent : demandWithRequests(absent, member.requests));
   }
   return { byRank };
 }

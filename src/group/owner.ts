@@ -72,7 +72,7 @@ export function decodeStatefulSet(set: StatefulSet): StatefulSetRecord {
 
 /** Drops from an LWS what placement never looks at: env, arguments, volumes, images. */
 export function decodeLeaderWorkerSet(owner: LeaderWorkerSet): LeaderWorkerSet {
-  const { name, namespace, uid, annotations, generation } = owner.metadata;
+  const { name, namespace, uid, annotations, generation, deletionTimestamp } = owner.metadata;
   const { size, leaderTemplate, workerTemplate, restartPolicy } = owner.spec.leaderWorkerTemplate;
   return {
     metadata: {
@@ -80,6 +80,7 @@ export function decodeLeaderWorkerSet(owner: LeaderWorkerSet): LeaderWorkerSet {
       ...(namespace !== undefined && { namespace }),
       ...(uid !== undefined && { uid }),
       ...(generation !== undefined && { generation }),
+      ...(deletionTimestamp !== undefined && { deletionTimestamp }),
       ...(annotations !== undefined && { annotations }),
     },
     spec: {

@@ -25,6 +25,9 @@ export interface Metrics {
   /** To be filled in by whoever owns the caches, queues and the Lease. */
   readonly sources: MetricSources;
   readonly admissionDuration: Histogram<'webhook' | 'outcome'>;
+  readonly filterDuration: Histogram<'outcome'>;
+  readonly prioritizeDuration: Histogram<'outcome'>;
+  readonly preemptDuration: Histogram<'outcome'>;
   readonly planDuration: Histogram<'outcome'>;
   readonly placement: Histogram;
   readonly groupsWaiting: Gauge<'reason'>;
@@ -33,6 +36,11 @@ export interface Metrics {
   readonly replans: Counter<'scope' | 'outcome'>;
   readonly singlesPinned: Counter;
   readonly invalidRequests: Counter<'field'>;
+  readonly evictions: Counter<'class' | 'outcome'>;
+  readonly brakes: Gauge<'brake'>;
+  readonly intentsOpen: Gauge<'phase'>;
+  readonly recovery: Histogram<'step'>;
+  readonly failures: Gauge<'signal'>;
   readonly reflectorRelists: Counter<'resource' | 'cause'>;
   readonly decodeErrors: Counter<'resource'>;
   readonly apiRequests: Counter<'method' | 'status'>;
@@ -55,7 +63,14 @@ export function createMetrics(): Metrics {
   const sources: MetricSources = {};
   collectDefaultMetrics({ register: registry });
   collectFromSources(registry, sources);
-  return { registry, sources, ...placementMetrics(registry), ...apiMetrics(registry) };
+  return {
+    registry,
+    sources,
+    ...placementMetrics(registry),
+    ...extenderMetrics(registry),
+    ...failureMetrics(registry),
+    ...apiMetrics(registry),
+  };
 }
 
 function placementMetrics(registry: Registry) {
@@ -113,6 +128,68 @@ function placementMetrics(registry: Registry) {
       name: 'berth_invalid_requests_total',
       help: 'Annotations and labels of users that could not be used.',
       labelNames: ['field'],
+      registers,
+    }),
+  } satisfies Partial<Metrics>;
+}
+
+function extenderMetrics(registry: Registry) {
+  const duration = (name: string, help: string): Histogram<'outcome'> =>
+    new Histogram({
+      name,
+      help,
+      labelNames: ['outcome'],
+      buckets: requestBuckets,
+      registers: [registry],
+    });
+  return {
+    filterDuration: duration(
+      'berth_filter_duration_seconds',
+      'Time to tell kube-scheduler which nodes a pod may go to.',
+    ),
+    prioritizeDuration: duration(
+      'berth_prioritize_duration_seconds',
+      'Time to score nodes for kube-scheduler.',
+    ),
+    preemptDuration: duration(
+      'berth_preempt_duration_seconds',
+      'Time to tell kube-scheduler which preemptions would be in vain.',
+    ),
+  } satisfies Partial<Metrics>;
+}
+
+function failureMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    evictions: new Counter({
+      name: 'berth_evictions_total',
+      help: 'Groups evicted for a failure, or not, by class of the signal.',
+      labelNames: ['class', 'outcome'],
+      registers,
+    }),
+    brakes: new Gauge({
+      name: 'berth_brake_active',
+      help: 'Hurt groups that a brake keeps from being evicted.',
+      labelNames: ['brake'],
+      registers,
+    }),
+    intentsOpen: new Gauge({
+      name: 'berth_intents_open',
+      help: 'Evictions that have begun and are not over.',
+      labelNames: ['phase'],
+      registers,
+    }),
+    recovery: new Histogram({
+      name: 'berth_recovery_seconds',
+      help: 'Time from a failure to the group being Ready again, by step.',
+      labelNames: ['step'],
+      buckets: waitBuckets,
+      registers,
+    }),
+    failures: new Gauge({
+      name: 'berth_failures',
+      help: 'Groups that a failure hurts now.',
+      labelNames: ['signal'],
       registers,
     }),
   } satisfies Partial<Metrics>;

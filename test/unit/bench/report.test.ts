@@ -70,6 +70,23 @@ t.test('small values keep three digits', async t => {
   t.match(renderMarkdown({ ...report, figures: [figure] }), '| x | 0.46 ms |  |  |  |');
 });
 
+t.test('what did not come about beside it has no ratio, and says how long it was waited for', async t => {
+  const figure: Figure = {
+    part: 'failure',
+    what: 'whole again',
+    unit: 's',
+    berth: summarize([2.1]),
+    beside: { name: 'stock', value: { waitedSeconds: 60 } },
+    aim: { of: 'ratio', atMost: 1 },
+  };
+  t.equal(ratioOf(figure), undefined);
+  t.equal(reachesAim(figure), undefined);
+  const text = renderMarkdown({ ...report, figures: [figure] });
+  t.match(text, '| whole again | 2.10 s | never within 60 s (stock) |  | at most 1 x |');
+  const { figures } = JSON.parse(renderJson({ ...report, figures: [figure] }));
+  t.match(figures[0].beside, { name: 'stock', value: { waitedSeconds: 60 } });
+});
+
 t.test('JSON has every sample, the ratio and whether the aim was reached', async t => {
   const { figures } = JSON.parse(renderJson(report));
   t.match(figures[0], { berth: { samples: [300, 330, 270] }, reachesAim: true });

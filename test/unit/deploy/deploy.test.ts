@@ -2,7 +2,9 @@ import { globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import t from 'tap';
 import { berth, k8s, lws, ownedAnnotations } from '../../../src/api/names.ts';
+import { isAcceleratorResource } from '../../../src/cluster/resources.ts';
 import { readConfig } from '../../../src/config.ts';
+import { filterPath, preemptPath, prioritizePath } from '../../../src/extender/plugin.ts';
 import { mutatePodsPath } from '../../../webhooks/plugin.ts';
 import { matchConditions } from '../../../webhooks/scope.ts';
 import {
@@ -125,15 +127,36 @@ t.test('rights', async t => {
     t.notOk(observe.some(({ kind }) => kind.endsWith('WebhookConfiguration')));
   });
 
-  t.test('pods are deleted by the role for planning anew alone', async t => {
-    const deleting = ofKind('ClusterRole', 'Role').filter(({ object }) =>
-      listOf(object['rules']).some(rule => stringsOf(rule['verbs']).some(verb => verb.startsWith('delete'))),
+  t.test('what may be deleted or evicted stands in the roles for it alone', async t => {
+    const destructive = (rule: Fields) =>
+      stringsOf(rule['verbs']).some(verb => verb.startsWith('delete')) ||
+      stringsOf(rule['resources']).includes('pods/eviction');
+    const found = ofKind('ClusterRole', 'Role').flatMap(({ file, name, object }) =>
+      listOf(object['rules'])
+        .filter(destructive)
+        .map(rule => `${dirname(file)} ${name}: ${stringsOf(rule['verbs'])} ${stringsOf(rule['resources'])}`),
     );
-    t.same(
-      deleting.map(({ name }) => name),
-      ['berth-replan'],
-    );
-    t.same(at(deleting[0]?.object, 'rules'), [{ apiGroups: [''], resources: ['pods'], verbs: ['delete'] }]);
+    t.same(found.sort(), [
+      'components/failure berth-evict: create pods/eviction',
+      'components/failure berth-evict: delete statefulsets',
+      'components/failure berth-records: create,update,patch,delete configmaps',
+      'components/replan berth-replan: delete pods',
+    ]);
+    for (const overlay of ['observe', 'pin', 'pin-extender', 'extender'])
+      t.notOk(
+        filesOf(`overlays/${overlay}`).some(file => file.startsWith('components/failure')),
+        `${overlay} has no rights to evict: they are added by hand`,
+      );
+  });
+
+  t.test('each overlay has what its mode needs and nothing else', async t => {
+    const componentsOf = (overlay: string) =>
+      [...new Set(filesOf(`overlays/${overlay}`).map(file => dirname(file)))].sort();
+    t.same(componentsOf('observe'), ['base']);
+    const pin = ['base', 'components/plan', 'components/replan', 'components/webhooks'];
+    t.same(componentsOf('pin'), pin);
+    t.same(componentsOf('pin-extender'), [...pin, 'components/extender'].sort());
+    t.same(componentsOf('extender'), ['base', 'components/extender', 'components/plan']);
   });
 
   t.test('secrets, leases and webhook configurations are changed by name only', async t => {
@@ -329,6 +352,58 @@ t.test('guard of owned keys', async t => {
       t.equal(at(object, 'spec', 'matchResources'), undefined);
     }
     for (const { object } of policies) t.equal(at(object, 'spec', 'failurePolicy'), 'Fail');
+  });
+});
+
+t.test('kube-scheduler is configured', async t => {
+  const [service] = listOf(at(manifest('Service', 'berth-extender').object, 'spec', 'ports'));
+  const serverName = `berth-extender.${namespace}.svc`;
+
+  t.test('the extender has a Service and a port, and its name is in the certificate', async t => {
+    t.match(service, { port: 443, targetPort: 'extender' });
+    t.ok(config.webhook.dnsNames.includes(serverName));
+    const [component = {}] = documentsOf('components/extender/kustomization.yaml');
+    const patch = String(at(listOf(component['patches'])[0], 'patch'));
+    t.match(patch, `name: extender\n    containerPort: ${config.extender.port}`);
+  });
+
+  for (const mode of ['pin-extender', 'extender']) {
+    const [configuration = {}] = documentsOf(`scheduler/${mode}.yaml`);
+    const [extender = {}, ...others] = listOf(configuration['extenders']);
+
+    t.test(`for ${mode} to show a certificate and to be answered by names`, async t => {
+      t.same(others, []);
+      t.match(configuration, {
+        apiVersion: 'kubescheduler.config.k8s.io/v1',
+        kind: 'KubeSchedulerConfiguration',
+        percentageOfNodesToScore: 100,
+      });
+      t.match(extender, {
+        filterVerb: filterPath.slice(1),
+        prioritizeVerb: prioritizePath.slice(1),
+        preemptVerb: preemptPath.slice(1),
+        enableHTTPS: true,
+        nodeCacheCapable: true,
+        tlsConfig: { serverName, caFile: /./, certFile: /./, keyFile: /./ },
+      });
+      t.equal(at(extender, 'tlsConfig', 'insecure'), undefined);
+      // All scores of a stock profile together: weights of 14, each up to 100. A point of an extender counts tenfold.
+      t.ok(Number(extender['weight']) * 10 > 1400, 'one point outweighs every plugin');
+    });
+  }
+
+  t.test('to go on without Berth where pins hold, and to wait for it where they do not', async t => {
+    const [pinned] = listOf(documentsOf('scheduler/pin-extender.yaml')[0]?.['extenders']);
+    const [steered] = listOf(documentsOf('scheduler/extender.yaml')[0]?.['extenders']);
+    t.match(pinned, { ignorable: true, httpTimeout: '300ms' });
+    t.match(steered, { ignorable: false, httpTimeout: '1s' });
+    const managed = listOf(pinned?.['managedResources']);
+    t.ok(managed.some(({ name }) => name === 'nvidia.com/gpu'));
+    for (const { name, ignoredByScheduler } of managed) {
+      t.ok(isAcceleratorResource(String(name)), String(name));
+      t.equal(ignoredByScheduler, false, 'kube-scheduler goes on counting it');
+    }
+    t.equal(steered?.['managedResources'], undefined, 'a leader that asks for CPU alone comes too');
   });
 });
 

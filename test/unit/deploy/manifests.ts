@@ -17,10 +17,10 @@ export const deployFolder = join(import.meta.dirname, '../../../deploy');
 
 export const yamlFiles: readonly string[] = globSync('**/*.yaml', { cwd: deployFolder }).sort();
 
-/** Every Kubernetes object below deploy/, kustomizations left out. */
+/** Every Kubernetes object below deploy/; kustomizations and configurations of kube-scheduler are none. */
 export function readManifests(): readonly Manifest[] {
   return yamlFiles
-    .filter(file => !file.endsWith('kustomization.yaml'))
+    .filter(file => !file.endsWith('kustomization.yaml') && !file.startsWith('scheduler/'))
     .flatMap(file =>
       documentsOf(file).map(object => ({
         file,

@@ -512,6 +512,13 @@ function labelledInfo(
   return isObstacle(info) ? info : info.demands.map(({ requests }) => requests.get(gpuName));
 }
 
+t.test('an owner that is being deleted is known as such', async t => {
+  const owner = new LwsGroup({ size: 2, worker: { gpu: 1 } }).owner();
+  const deletionTimestamp = '2026-01-01T00:00:00Z';
+  const going = decodeLeaderWorkerSet({ ...owner, metadata: { ...owner.metadata, deletionTimestamp } });
+  t.equal(going.metadata.deletionTimestamp, deletionTimestamp);
+});
+
 t.test('what a pod says of its own end and of its devices', async t => {
   const resources = [
     { resourceID: 'gpu-0', health: 'Healthy' },

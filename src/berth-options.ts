@@ -1,0 +1,15 @@
+import type { Logger } from 'pino';
+import type { Config } from './config.ts';
+import type { CallWindow } from './failure/call-window.ts';
+import type { ApiClient } from './kube/api-client.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+
+/** What the whole process is made from. */
+export interface BerthOptions {
+  readonly config: Config;
+  readonly client: ApiClient;
+  /** Outcomes of all calls that `client` has made lately. */
+  readonly apiCalls: CallWindow;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}

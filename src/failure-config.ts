@@ -1,0 +1,102 @@
+import { z } from 'zod';
+import { defaultFailureSettings, type FailureSettings, failureModes } from './failure/settings.ts';
+
+type NumberKey = {
+  readonly [K in keyof FailureSettings]: FailureSettings[K] extends number ? K : never;
+}[keyof FailureSettings];
+
+const dayInSeconds = 86_400;
+
+function number(
+  key: NumberKey,
+  about: string,
+  limits: { readonly min?: number; readonly max?: number } = {},
+) {
+  const { min = 0, max = dayInSeconds } = limits;
+  return z.number().min(min).max(max).default(defaultFailureSettings[key]).describe(about);
+}
+
+function count(key: NumberKey, about: string, min = 1) {
+  return z.int().min(min).max(100_000).default(defaultFailureSettings[key]).describe(about);
+}
+
+function share(key: NumberKey, about: string) {
+  return number(key, about, { min: 0.01, max: 1 });
+}
+
+/** Configuration of device-failure handling; keys and defaults are those of FailureSettings. */
+export const failureSchema = z
+  .strictObject({
+    mode: z
+      .enum(failureModes)
+      .default(defaultFailureSettings.mode)
+      .describe('how far Berth goes anywhere: off, observe, cordon (plans keep off failing nodes) or evict'),
+    dryRun: z
+      .boolean()
+      .default(defaultFailureSettings.dryRun)
+      .describe('do everything but the destructive calls, and say what would be done'),
+    unhealthyAfterSeconds: number('unhealthyAfterSeconds', 'a device must be Unhealthy for so long'),
+    noExecuteAfterSeconds: number('noExecuteAfterSeconds', 'a NoExecute taint must stand for so long'),
+    nodeGoneAfterSeconds: number('nodeGoneAfterSeconds', 'a Node must be gone for so long'),
+    nodeUnknownAfterSeconds: number('nodeUnknownAfterSeconds', 'a Node must be Ready=Unknown for so long'),
+    nodeNotReadyAfterSeconds: number('nodeNotReadyAfterSeconds', 'a Node must be Ready=False for so long'),
+    foreignGraceSeconds: number(
+      'foreignGraceSeconds',
+      'a group that others began to delete is left to LWS for so long',
+    ),
+    fencingAfterSeconds: number(
+      'fencingAfterSeconds',
+      'a member still there so long after its deletion, on a silent node, needs fencing',
+    ),
+    excludeMinutes: number('excludeMinutes', 'plans keep off the failed node for so long'),
+    reserveMinutes: number('reserveMinutes', 'the next place of an evicted group is kept for so long'),
+    staleAfterSeconds: number('staleAfterSeconds', 'nothing is evicted when a watch was silent for longer', {
+      min: 1,
+    }),
+    newHolderSeconds: number('newHolderSeconds', 'a new holder of the Lease evicts nothing for so long'),
+    apiFailureShare: share(
+      'apiFailureShare',
+      "nothing is evicted while this share of Berth's own calls fails",
+    ),
+    apiWindowSeconds: number('apiWindowSeconds', 'window of that share', { min: 1 }),
+    apiMinCalls: count('apiMinCalls', 'calls below which that share means nothing'),
+    badNodeWindowSeconds: number('badNodeWindowSeconds', 'breakers count nodes that went bad within so long'),
+    domainMinNodes: count(
+      'domainMinNodes',
+      'breaker domain-failure: at least so many new bad nodes of a domain',
+    ),
+    domainShare: share('domainShare', 'and at least this share of it'),
+    domainEvictionsPerSecond: number(
+      'domainEvictionsPerSecond',
+      'evictions for certain failures while it is tripped',
+    ),
+    massMinNodes: count(
+      'massMinNodes',
+      'breaker mass-failure: at least so many accelerator nodes bad at once',
+    ),
+    massShare: share('massShare', 'and at least this share of all'),
+    breakerQuietSeconds: number(
+      'breakerQuietSeconds',
+      'a tripped breaker stays tripped until no node went bad for so long',
+    ),
+    servingEvictionsPerSecond: number(
+      'servingEvictionsPerSecond',
+      'evictions of groups that serve, in the whole cluster',
+    ),
+    servingBurst: count('servingBurst', 'how many of them at once'),
+    brokenEvictionsPerSecond: number(
+      'brokenEvictionsPerSecond',
+      'evictions of groups that are broken already, in the whole cluster',
+    ),
+    brokenBurst: count('brokenBurst', 'how many of them at once'),
+    inFlightMin: count('inFlightMin', 'serving groups that may be down at once: this many'),
+    inFlightShare: share('inFlightShare', 'or this share of all groups, whichever is more'),
+    inFlightPerOwner: count('inFlightPerOwner', 'and of one LeaderWorkerSet'),
+    restartsPerHour: count('restartsPerHour', 'evictions of one group in an hour before waits begin'),
+    restartFirstWaitMinutes: number('restartFirstWaitMinutes', 'first wait, which doubles from then on'),
+    restartLongestWaitMinutes: number('restartLongestWaitMinutes', 'longest wait'),
+    restartsPerDay: count('restartsPerDay', 'evictions of one group in 24 hours before it is held'),
+    keepClosedHours: number('keepClosedHours', 'closed intents are kept for so long', { min: 24 }),
+    keepClosedCount: count('keepClosedCount', 'and at most so many'),
+  })
+  .prefault({});

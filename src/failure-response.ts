@@ -1,0 +1,101 @@
+import type { Announcements } from './announcements.ts';
+import { berth } from './api/names.ts';
+import type { BerthOptions } from './berth-options.ts';
+import type { ClusterCache } from './cache/cluster-cache.ts';
+import { describeNext } from './cache/group-source.ts';
+import type { GroupView } from './cache/group-view.ts';
+import { FailureController } from './controller/failure-controller.ts';
+import { FailureReport, type FailureReportSinks } from './controller/failure-report.ts';
+import { failureWrites } from './controller/failure-writes.ts';
+import type { WaitingList } from './controller/waiting-list.ts';
+import { isObstacle } from './group/group-info.ts';
+import type { Clock } from './kube/clock.ts';
+import { IntentStore } from './kube/intent-store.ts';
+import { WorkQueue } from './kube/work-queue.ts';
+import type { GroupPlan } from './planner/plan.ts';
+import type { Rejection, Undecided } from './planner/rejection.ts';
+
+export interface FailureParts extends BerthOptions {
+  readonly cache: ClusterCache;
+  readonly waiting: WaitingList;
+  readonly announcements: Announcements;
+  readonly mayAct: () => boolean;
+  readonly health: () => { readonly synced: boolean; readonly stalestMs: number };
+  readonly clock: Clock;
+}
+
+/** The failure controller with all that it plans with and reports through. */
+export function makeFailureResponse(parts: FailureParts): FailureController {
+  const { config, client, apiCalls, log, cache, mayAct, health, clock } = parts;
+  const nowMs = () => clock.nowMs();
+  return new FailureController({
+    cache,
+    settings: config.failure,
+    store: new IntentStore({
+      client,
+      namespace: config.namespace,
+      configMapName: config.configMapName,
+      timeoutMs: 10_000,
+    }),
+    writes: failureWrites(client),
+    report: new FailureReport({ cache, sinks: sinksOf(parts), log }),
+    planAgain: (view, excluded) => planAgain(parts, view, excluded),
+    health,
+    apiCalls: () => apiCalls.counts(nowMs()),
+    mayAct,
+    nowMs,
+    wallMs: () => clock.wallMs(),
+    makeQueue: process =>
+      new WorkQueue({
+        name: 'failure',
+        process,
+        log,
+        clock,
+        concurrency: 1,
+        backoff: { baseMs: 1_000, maxMs: 60_000 },
+      }),
+  });
+}
+
+/** Where a group would go if it left now: its own places are free, failing nodes are not. */
+function planAgain(
+  { cache, waiting }: FailureParts,
+  view: GroupView,
+  excluded: ReadonlyMap<string, string>,
+): GroupPlan | Rejection | Undecided {
+  const { key, leader, members, leaving, others } = view;
+  if (leader === undefined) return { kind: 'undecided', reason: 'its leader is gone' };
+  const info = describeNext(cache, view, leader);
+  if (isObstacle(info)) return { kind: 'undecided', reason: info.message };
+  const own = new Set([...members.values(), ...leaving.values(), ...others]);
+  return waiting.plan({
+    demands: info.demands,
+    topology: info.topology,
+    excludedNodes: new Map([...waiting.excludedNodes(key), ...excluded]),
+    snapshot: cache.snapshotWithout(own, [key]),
+  });
+}
+
+function sinksOf({ announcements, metrics }: FailureParts): FailureReportSinks {
+  const { evictions, brakes, intentsOpen, recovery, failures } = metrics;
+  return {
+    event: (pod, type, reason, message) => announcements.podEvent(pod, type, reason, message),
+    ownerEvent: (owner, type, reason, message) => announcements.ownerEvent(owner, type, reason, message),
+    condition: (pod, status, reason, message) =>
+      announcements.condition(pod, { type: berth.failureCondition, status, reason, message }),
+    countEviction: (signalClass, outcome) => evictions.inc({ class: signalClass, outcome }),
+    observeRecovery: (step, seconds) => recovery.observe({ step }, seconds),
+    setBrakes: groups => {
+      brakes.reset();
+      for (const [brake, count] of groups) brakes.set({ brake }, count);
+    },
+    setOpenIntents: counts => {
+      intentsOpen.reset();
+      for (const [phase, count] of counts) intentsOpen.set({ phase }, count);
+    },
+    setFailures: groups => {
+      failures.reset();
+      for (const [signal, count] of groups) failures.set({ signal }, count);
+    },
+  };
+}

@@ -1,0 +1,70 @@
+import type { Announcements } from './announcements.ts';
+import { berth } from './api/names.ts';
+import type { BerthOptions } from './berth-options.ts';
+import type { ClusterCache } from './cache/cluster-cache.ts';
+import { PlacementController } from './controller/placement-controller.ts';
+import { PlacementReport, type PlacementReportSinks } from './controller/placement-report.ts';
+import { placementWrites } from './controller/placement-writes.ts';
+import { WaitingList } from './controller/waiting-list.ts';
+import type { Clock } from './kube/clock.ts';
+import { WorkQueue } from './kube/work-queue.ts';
+
+export interface PlacementParts extends BerthOptions {
+  readonly cache: ClusterCache;
+  readonly announcements: Announcements;
+  readonly mayAct: () => boolean;
+  readonly clock: Clock;
+}
+
+/** The placement controller with all that it reports through. */
+export function makePlacement({
+  config,
+  client,
+  metrics,
+  log,
+  cache,
+  announcements,
+  mayAct,
+  clock,
+}: PlacementParts): { readonly controller: PlacementController; readonly waiting: WaitingList } {
+  const sinks: PlacementReportSinks = {
+    event: (pod, type, reason, message) => announcements.podEvent(pod, type, reason, message),
+    ownerEvent: (owner, type, reason, message) => announcements.ownerEvent(owner, type, reason, message),
+    condition: (pod, status, reason, message) =>
+      announcements.condition(pod, { type: berth.placedCondition, status, reason, message }),
+    setWaiting: counts => {
+      metrics.groupsWaiting.reset();
+      for (const [reason, count] of counts) metrics.groupsWaiting.set({ reason }, count);
+    },
+    countPlaced: seconds => {
+      metrics.groupsPlaced.inc();
+      metrics.placement.observe(seconds);
+    },
+    countSingle: () => metrics.singlesPinned.inc(),
+    countStranded: reason => metrics.pinsStranded.inc({ reason }),
+    countReplan: (scope, outcome) => metrics.replans.inc({ scope, outcome }),
+    countInvalid: field => metrics.invalidRequests.inc({ field }),
+  };
+  const { agedAfterSeconds, strandedAfterSeconds, membersLateAfterSeconds, replanBudget } = config.placement;
+  const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
+  const waiting = new WaitingList({
+    cache,
+    ...time,
+    agedAfterMs: agedAfterSeconds * 1000,
+    membersLateAfterMs: membersLateAfterSeconds * 1000,
+    onPlanned: (seconds, outcome) => metrics.planDuration.observe({ outcome }, seconds),
+  });
+  const controller = new PlacementController({
+    cache,
+    waiting,
+    writes: placementWrites(client),
+    report: new PlacementReport({ cache, sinks, log, ...time }),
+    nowMs: time.nowMs,
+    mayAct,
+    strandedAfterMs: strandedAfterSeconds * 1000,
+    replanBudget: { perGroup: replanBudget.perGroup, windowMs: replanBudget.perMinutes * 60_000 },
+    membersLateAfterMs: membersLateAfterSeconds * 1000,
+    makeQueue: process => new WorkQueue({ name: 'placement', process, log, clock, concurrency: 24 }),
+  });
+  return { controller, waiting };
+}

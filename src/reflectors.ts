@@ -1,0 +1,81 @@
+import type {
+  KubernetesObject,
+  LeaderWorkerSet,
+  Namespace,
+  Node,
+  Pod,
+  PodDisruptionBudget,
+  StatefulSet,
+} from './api/kubernetes.ts';
+import { berth, lws } from './api/names.ts';
+import type { BerthOptions } from './berth-options.ts';
+import type { ClusterCache, ObjectSink } from './cache/cluster-cache.ts';
+import { decodeNode } from './cluster/node-info.ts';
+import { decodeDisruptionBudget } from './group/disruption-budget.ts';
+import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from './group/owner.ts';
+import { decodePod, type PodInfo, podShare } from './group/pod-info.ts';
+import { Reflector } from './kube/reflector.ts';
+
+/** One reflector for each resource that Berth looks at; decoded objects go into the cache. */
+export function makeReflectors({ client, metrics, log }: BerthOptions, cache: ClusterCache) {
+  const share = podShare();
+  const reflect = <Raw extends KubernetesObject, T>(
+    resource: string,
+    path: string,
+    decode: (raw: Raw) => T,
+    sink: ObjectSink<T>,
+    query?: Readonly<Record<string, string>>,
+  ) =>
+    new Reflector<T, Raw>({
+      client,
+      path,
+      resource,
+      decode,
+      sink,
+      log,
+      ...(query && { query }),
+      onList: cause => metrics.reflectorRelists.inc({ resource, cause }),
+      onDecodeError: () => metrics.decodeErrors.inc({ resource }),
+    });
+  return [
+    reflect<Node, ReturnType<typeof decodeNode>>('nodes', '/api/v1/nodes', decodeNode, cache.nodes),
+    reflect<Namespace, ReturnType<typeof decodeNamespace>>(
+      'namespaces',
+      '/api/v1/namespaces',
+      namespace => {
+        const record = decodeNamespace(namespace);
+        if (record.invalidMode !== undefined) {
+          metrics.invalidRequests.inc({ field: `metadata.labels[${berth.mode}]` });
+          log.warn(
+            { namespace: record.name, mode: record.invalidMode },
+            'unknown placement mode, only observed',
+          );
+        }
+        return record;
+      },
+      cache.namespaces,
+    ),
+    reflect<LeaderWorkerSet, LeaderWorkerSet>(
+      'leaderworkersets',
+      `/apis/${lws.apiVersion}/leaderworkersets`,
+      decodeLeaderWorkerSet,
+      cache.leaderWorkerSets,
+    ),
+    reflect<StatefulSet, ReturnType<typeof decodeStatefulSet>>(
+      'statefulsets',
+      '/apis/apps/v1/statefulsets',
+      decodeStatefulSet,
+      cache.statefulSets,
+      {
+        labelSelector: lws.name,
+      },
+    ),
+    reflect<PodDisruptionBudget, ReturnType<typeof decodeDisruptionBudget>>(
+      'poddisruptionbudgets',
+      '/apis/policy/v1/poddisruptionbudgets',
+      decodeDisruptionBudget,
+      cache.podDisruptionBudgets,
+    ),
+    reflect<Pod, PodInfo>('pods', '/api/v1/pods', pod => decodePod(pod, share), cache.pods),
+  ];
+}

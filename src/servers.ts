@@ -1,0 +1,121 @@
+import type { SecureContextOptions, TlsOptions } from 'node:tls';
+import { Server as TlsServer } from 'node:tls';
+import { type FastifyInstance, fastify, LogController } from 'fastify';
+import type { Logger } from 'pino';
+import { placementFrom } from '../webhooks/placement.ts';
+import { podWebhook } from '../webhooks/plugin.ts';
+import type { BerthOptions } from './berth-options.ts';
+import type { ClusterCache } from './cache/cluster-cache.ts';
+import { extenderRoutes } from './extender/plugin.ts';
+import { groupKeyOf } from './group/membership.ts';
+import { type Clock, systemClock } from './kube/clock.ts';
+import {
+  type ServingCertificate,
+  type ServingContext,
+  startFileCertificate,
+  startSecretCertificate,
+} from './kube/serving-certificate.ts';
+
+/** From files of somebody else's making, or made and renewed by Berth. */
+export function startCertificates(
+  { config, client, log }: BerthOptions,
+  clock: Clock,
+  onRotate: (context: ServingCertificate['initial']) => void,
+): Promise<ServingCertificate> {
+  const { certDir, configurationName, dnsNames, ipAddresses } = config.webhook;
+  if (certDir !== undefined) return startFileCertificate({ certDir, onRotate, clock, log });
+  return startSecretCertificate({
+    api: client,
+    namespace: config.namespace,
+    serverNames: { dnsNames, ipAddresses },
+    webhookConfiguration: config.observeOnly ? undefined : configurationName,
+    // Whoever makes the webhook configuration anew takes the caBundle out of it: it must not stay away for long.
+    checkEveryMs: 60_000,
+    onRotate,
+    clock,
+    log,
+  });
+}
+
+/** Serves the mutating webhook. The API server shows no certificate; what it asks changes nothing by itself. */
+export function makeWebhookServer(
+  { metrics, log }: BerthOptions,
+  cache: ClusterCache,
+  synced: () => boolean,
+  { cert, key }: ServingCertificate['initial'],
+): FastifyInstance {
+  const server = tlsServer({ cert, key }, log.child({ server: 'webhook' }));
+  server.register(podWebhook, {
+    deps: {
+      namespaceMode: name => cache.namespace(name)?.mode,
+      gateSingles: name => cache.namespace(name)?.pinsSingles ?? false,
+      placement: placementFrom(cache, synced),
+      leaderOf: membership => {
+        const leader = cache.group(groupKeyOf(membership))?.leader;
+        if (leader === undefined) return undefined;
+        const { name, hostname, subdomain } = leader;
+        return {
+          name,
+          ...(hostname !== undefined && { hostname }),
+          ...(subdomain !== undefined && { subdomain }),
+        };
+      },
+    },
+    observe: (outcome, seconds) => metrics.admissionDuration.observe({ webhook: 'pods', outcome }, seconds),
+    onDenied: field => metrics.invalidRequests.inc({ field: fieldLabel(field) }),
+  });
+  return server;
+}
+
+/** A few values only: keys of labels and annotations are ours, but names of resources are the user's. */
+function fieldLabel(field: string): string {
+  return field.startsWith('metadata.') ? field : (field.split('[')[0] ?? '');
+}
+
+/**
+ * Serves kube-scheduler, and nobody who has no certificate of Berth's authority: the answers tell what is held for whom,
+ * and a caller could make Berth busy on the scheduler's time.
+ */
+export function makeExtenderServer(
+  { config, metrics, log }: BerthOptions,
+  cache: ClusterCache,
+  synced: () => boolean,
+  { cert, key, ca }: ServingContext,
+): FastifyInstance {
+  const demandsCertificate = { requestCert: true, rejectUnauthorized: true };
+  const server = tlsServer({ cert, key, ca, ...demandsCertificate }, log.child({ server: 'extender' }));
+  const durations = {
+    filter: metrics.filterDuration,
+    prioritize: metrics.prioritizeDuration,
+    preempt: metrics.preemptDuration,
+  };
+  server.register(extenderRoutes, {
+    cache,
+    synced,
+    nowMs: () => systemClock.nowMs(),
+    observeOnly: config.observeOnly,
+    observe: (verb, outcome, seconds) => durations[verb].observe({ outcome }, seconds),
+  });
+  return server;
+}
+
+/** Takes over a renewed certificate: connections that stand keep the old one. */
+export function renewCertificate(server: FastifyInstance, context: SecureContextOptions): void {
+  if (server.server instanceof TlsServer) server.server.setSecureContext(context);
+}
+
+export function portOf(server: FastifyInstance): number {
+  const address = server.server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+function tlsServer(options: TlsOptions, log: Logger): FastifyInstance {
+  return fastify({
+    https: { ...options, minVersion: 'TLSv1.2' },
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    // API server and scheduler keep connections for 90 s; one that we close first loses a request now and then.
+    keepAliveTimeout: 120_000,
+    forceCloseConnections: 'idle',
+  }) as unknown as FastifyInstance;
+}

@@ -1,0 +1,235 @@
+import pino from 'pino';
+import t from 'tap';
+import type { Pod } from '../../../src/api/kubernetes.ts';
+import { berth, k8s } from '../../../src/api/names.ts';
+import type { JsonPatchOperation } from '../../../src/cluster/node-affinity.ts';
+import { PlacementController } from '../../../src/controller/placement-controller.ts';
+import { PlacementReport, type PlacementReportSinks } from '../../../src/controller/placement-report.ts';
+import { WaitingList } from '../../../src/controller/waiting-list.ts';
+import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
+import { WorkQueue } from '../../../src/kube/work-queue.ts';
+import { cacheOf, drawFleet } from '../../builders/fleet.ts';
+import { LwsGroup } from '../../builders/lws-group.ts';
+import { decode } from '../../builders/planning.ts';
+import { type PodParts, podOf } from '../../builders/pods.ts';
+import { FakeClock, settle } from '../kube/fake-clock.ts';
+
+const fleet = drawFleet(`
+  rack r0
+    - a gpu=8
+    - b gpu=8
+  rack r1
+    - c gpu=8
+    - d gpu=8
+`);
+
+const log = pino({ level: 'silent' });
+
+interface Write {
+  readonly kind: 'patch' | 'delete';
+  readonly pod: string;
+  readonly ops: readonly JsonPatchOperation[];
+}
+
+interface World {
+  readonly mode?: 'pin' | 'extender';
+  readonly singles?: boolean;
+  readonly mayAct?: () => boolean;
+}
+
+/** A controller on a real cache, whose writes are recorded and answered when the test says so. */
+function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {}) {
+  const cache = cacheOf(fleet);
+  const labels = {
+    [k8s.namespaceName]: 'serving',
+    [berth.mode]: mode,
+    ...(singles && { [berth.singles]: 'pin' }),
+  };
+  cache.namespaces.upsert(decodeNamespace({ metadata: { name: 'serving', labels } }));
+  const clock = new FakeClock();
+  const writes: Write[] = [];
+  const conditions: string[] = [];
+  const answers: (() => void)[] = [];
+  const answered = () => new Promise<void>(resolve => answers.push(resolve));
+  const sinks: PlacementReportSinks = {
+    event: () => {},
+    ownerEvent: () => {},
+    condition: (pod, status, reason) => void conditions.push(`${pod.name} ${status} ${reason}`),
+    setWaiting: () => {},
+    countPlaced: () => {},
+    countSingle: () => {},
+    countStranded: () => {},
+    countReplan: () => {},
+    countInvalid: () => {},
+  };
+  const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
+  const waiting = new WaitingList({
+    cache,
+    ...time,
+    agedAfterMs: 600_000,
+    membersLateAfterMs: 5_000,
+    onPlanned: () => {},
+  });
+  const controller = new PlacementController({
+    cache,
+    waiting,
+    writes: {
+      patchPod: (pod, ops) => {
+        writes.push({ kind: 'patch', pod: pod.name, ops });
+        return answered();
+      },
+      deletePod: pod => {
+        writes.push({ kind: 'delete', pod: pod.name, ops: [] });
+        return Promise.resolve(true);
+      },
+      isStale: () => false,
+    },
+    report: new PlacementReport({ cache, sinks, log, ...time }),
+    nowMs: time.nowMs,
+    mayAct,
+    strandedAfterMs: 10_000,
+    replanBudget: { perGroup: 5, windowMs: 600_000 },
+    membersLateAfterMs: 5_000,
+    makeQueue: process => new WorkQueue({ name: 'placement', process, log, clock, concurrency: 4 }),
+  });
+  controller.start();
+  const answer = async () => {
+    for (const next of answers.splice(0)) next();
+    await settle();
+  };
+  const see = (...pods: Pod[]) => {
+    for (const pod of pods) cache.pods.upsert(decode(pod));
+  };
+  return { cache, controller, clock, writes, conditions, answer, see };
+}
+
+const group = new LwsGroup({ size: 2, worker: { gpu: 8 } });
+
+function addOwner({ cache }: ReturnType<typeof world>): void {
+  cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(group.owner()));
+  cache.statefulSets.upsert(decodeStatefulSet(group.workerSet()));
+}
+
+/** What a patch does, in short. */
+function words({ ops }: Write): readonly string[] {
+  return ops.flatMap(({ op, path }) => {
+    if (op === 'test') return [];
+    if (path.includes('annotations')) return ['plan'];
+    return [path.includes('schedulingGates') ? 'ungate' : 'pin'];
+  });
+}
+
+/** The leader as the watch shows it after the first write. */
+function leaderAfter(write: Write | undefined, more: Partial<PodParts> = {}): Pod {
+  const plan = write?.ops.find(({ path }) => path.includes('annotations'));
+  const text = plan !== undefined && 'value' in plan ? String(plan.value) : '';
+  return group.leader({ gated: false, annotations: { [berth.plan]: text }, ...more });
+}
+
+t.test('a gated leader gets plan, pin and the end of its gate in one write', async t => {
+  const w = world();
+  addOwner(w);
+  w.see(group.leader());
+  await w.clock.advance(50);
+  t.equal(w.writes.length, 1);
+  t.match(w.writes[0], { kind: 'patch', pod: group.leaderName });
+  t.strictSame(
+    new Set(words(w.writes[0] ?? { kind: 'patch', pod: '', ops: [] })),
+    new Set(['plan', 'pin', 'ungate']),
+  );
+  await w.clock.advance(60_000);
+  t.equal(w.writes.length, 1, 'not again while the answer is on its way');
+});
+
+t.test('in mode extender the leader gets its plan and nothing else', async t => {
+  const w = world({ mode: 'extender' });
+  addOwner(w);
+  w.see(group.leader({ gated: false }), group.worker(1, { gated: false }));
+  await w.clock.advance(50);
+  t.strictSame(w.writes.map(words), [['plan']]);
+  await w.answer();
+  w.see(leaderAfter(w.writes[0], { node: 'a' }));
+  await w.clock.advance(50);
+  t.equal(w.writes.length, 1, 'members are pinned to nothing');
+
+  await t.test('a member that kube-scheduler refuses at its seat gets another by a new plan', async t => {
+    const refused = (): Pod => {
+      const pod = group.worker(1, { gated: false });
+      const reason = { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: 'no room' };
+      return { ...pod, status: { conditions: [reason] } };
+    };
+    w.see(podOf({ name: 'thief', namespace: 'others', gpu: 8, node: 'b' }), refused());
+    await w.clock.advance(9_000);
+    t.equal(w.writes.length, 1, 'not before it has been refused for long');
+    await w.clock.advance(2_000);
+    await w.answer();
+    t.strictSame(
+      w.writes.map(({ kind }) => kind),
+      ['patch', 'patch'],
+      'nothing is deleted: nothing was pinned',
+    );
+    t.strictSame(w.writes.slice(1).map(words), [['plan']]);
+    t.ok(
+      w.conditions.includes(`${group.leaderName}-1 True Planned`),
+      'it is touched, so that it is tried again',
+    );
+  });
+});
+
+t.test('a pod pinned to a node that fails is made anew elsewhere', async t => {
+  const w = world();
+  addOwner(w);
+  w.see(group.leader());
+  await w.clock.advance(50);
+  await w.answer();
+  w.see(leaderAfter(w.writes[0], { node: 'a' }), group.worker(1, { gated: false, pinnedTo: 'b' }));
+  await w.clock.advance(50);
+  t.equal(w.writes.length, 1);
+  w.cache.setExcludedNodes(new Map([['b', 'a device is unhealthy']]));
+  await w.clock.advance(50);
+  await w.answer();
+  await w.clock.advance(50);
+  const deleted = w.writes.filter(({ kind }) => kind === 'delete').map(({ pod }) => pod);
+  t.strictSame(deleted, [`${group.leaderName}-1`]);
+});
+
+t.test('a leader whose pinned node has gone is made anew with its group', async t => {
+  const w = world();
+  addOwner(w);
+  w.see(group.leader());
+  await w.clock.advance(50);
+  await w.answer();
+  w.see(leaderAfter(w.writes[0], { pinnedTo: 'a' }));
+  const node = w.cache.node('a');
+  if (node === undefined) throw new Error('there is no node a');
+  w.cache.nodes.remove(node);
+  await w.clock.advance(50);
+  t.match(w.writes.at(-1), { kind: 'delete', pod: group.leaderName });
+});
+
+t.test('a single pod is pinned once, however late the watch shows it', async t => {
+  const w = world({ singles: true });
+  const pod = podOf({ name: 's', gpu: 4, gated: true });
+  w.see(pod);
+  await w.clock.advance(50);
+  t.equal(w.writes.length, 1);
+  // Answered, and the watch still shows the pod gated; something about it changes.
+  await w.answer();
+  w.see({ ...pod, status: { phase: 'Pending' } });
+  w.controller.reviewAll();
+  await w.clock.advance(50);
+  t.equal(w.writes.length, 1);
+});
+
+t.test('who may not act writes nothing, and nothing is lost by that', async t => {
+  let acts = false;
+  const w = world({ mayAct: () => acts });
+  addOwner(w);
+  w.see(group.leader());
+  await w.clock.advance(1_000);
+  t.strictSame(w.writes, []);
+  acts = true;
+  w.controller.reviewAll();
+  await w.clock.advance(50);
+  t.equal(w.writes.length, 1);
+});
