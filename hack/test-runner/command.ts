@@ -116,9 +116,9 @@ Parts:
   unit      test/unit
   oracles   test/oracles: the same inputs given to the Go originals; needs Go
   bed       builds etcd, kube-apiserver and the like; needs Go when they are not in the cache
-  e2e       test/e2e, on one control plane that is started for all of them
+  e2e       test/e2e, on two control planes that are started for all of them
 
-Output of each part stays in out/<part>.log. The last line is "<n> passed, <n> failed".`,
+Output of each part stays in out/<part>.log, of end-to-end tests in out/e2e-<n>/<file>.log. The last line is "<n> passed, <n> failed".`,
     )
     .showHelpAfterError('(hack/test --help shows what there is)')
     .parse()

@@ -1,5 +1,5 @@
 import { globSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { ChildEnd, Children } from './children.ts';
 import { type FailedAssertion, TapReport, type TestFile } from './tap-report.ts';
 
@@ -36,6 +36,8 @@ interface TapOptions {
   readonly jobs: number;
   readonly timeoutSeconds: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** Under the folder of logs, without ending. Default: the name of the part. */
+  readonly logName?: string;
 }
 
 const testFolder = (name: PartName) => `test/${name}/**/*.test.ts`;
@@ -101,22 +103,91 @@ async function buildBed({ root, outFolder, children, note }: PartContext): Promi
     : { passed: 0, failed: 1, failures: [whole(end.tail)] };
 }
 
+/** They mostly wait, for pods to end and Leases to lapse, so two control planes keep two cores busy. */
+const endToEndLanes = 2;
+/** Begun first, or one of them would run on alone at the end. */
+const longFiles = [
+  'restarts',
+  'replanning',
+  'failure-crashes',
+  'brakes',
+  'dead-node',
+  'failover',
+  'pending-group',
+];
+
+/** Each lane has a control plane of its own and takes the next file when it is done with one. */
 async function runEndToEnd(context: PartContext, files: readonly string[]): Promise<Outcome> {
+  const waiting = [...files].sort((a, b) => turnOf(a) - turnOf(b) || (a < b ? -1 : 1));
+  const outcomes: Outcome[] = [];
+  const tell = () => {
+    const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
+    context.note(`${outcomes.length} of ${files.length} files, ${passed} passed`);
+  };
+  const lanes = Array.from({ length: Math.min(endToEndLanes, files.length) }, (_, i) => `e2e-${i + 1}`);
+  const ends = await Promise.allSettled(
+    lanes.map(lane =>
+      runLane(context, lane, waiting, outcome => {
+        outcomes.push(outcome);
+        tell();
+      }),
+    ),
+  );
+  // What one lane leaves the other takes over; without any control plane nothing was tested.
+  const broken = ends.flatMap(end => (end.status === 'rejected' ? [String(end.reason)] : []));
+  const { passed, failed, failures, slowestFiles } = combined(outcomes);
+  if (broken.length > 0)
+    return { passed, failed: failed + broken.length, failures: [...failures, ...broken] };
+  return { passed, failed, failures, ...(slowestFiles && { slowestFiles }) };
+}
+
+async function runLane(
+  context: PartContext,
+  lane: string,
+  waiting: string[],
+  onOutcome: (outcome: Outcome) => void,
+): Promise<void> {
   const { startCluster } = await import('../bed/cluster.ts');
-  const logDirectory = join(context.outFolder, 'bed');
+  const logDirectory = join(context.outFolder, lane);
   rmSync(logDirectory, { recursive: true, force: true });
-  const cluster = await startCluster({ nodes: 'many', logDirectory, onProgress: context.note });
+  const cluster = await startCluster({ nodes: 'many', logDirectory });
+  const quiet = { ...context, note: () => {} };
+  const env = { BERTH_BED: cluster.stateFile };
   try {
-    const env = { BERTH_BED: cluster.stateFile };
-    return await runTap(context, { name: 'e2e', files, jobs: 1, timeoutSeconds: 900, env });
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      if (context.children.areEnding) return;
+      const logName = join(lane, basename(file, '.test.ts'));
+      onOutcome(
+        await runTap(quiet, { name: 'e2e', files: [file], jobs: 1, timeoutSeconds: 900, env, logName }),
+      );
+    }
   } finally {
     await cluster.stop();
   }
 }
 
+function turnOf(file: string): number {
+  const at = longFiles.indexOf(basename(file, '.test.ts'));
+  return at === -1 ? longFiles.length : at;
+}
+
+function combined(outcomes: readonly Outcome[]): Outcome {
+  const sum = (of: (outcome: Outcome) => number) =>
+    outcomes.reduce((total, outcome) => total + of(outcome), 0);
+  return {
+    passed: sum(outcome => outcome.passed),
+    failed: sum(outcome => outcome.failed),
+    failures: outcomes.flatMap(outcome => outcome.failures),
+    slowestFiles: outcomes
+      .flatMap(outcome => outcome.slowestFiles ?? [])
+      .sort((a, b) => b.seconds - a.seconds)
+      .slice(0, 3),
+  };
+}
+
 async function runTap(context: PartContext, options: TapOptions): Promise<Outcome> {
   const { root, outFolder, children, grep, note } = context;
-  const { name, files, jobs, timeoutSeconds, env = {} } = options;
+  const { name, files, jobs, timeoutSeconds, env = {}, logName = name } = options;
   if (files.length === 0) return { passed: 0, failed: 1, failures: [`no file matches ${testFolder(name)}`] };
   const report = new TapReport();
   const tell = () => note(`${report.files.length} of ${files.length} files, ${report.passedSoFar} passed`);
@@ -135,7 +206,7 @@ async function runTap(context: PartContext, options: TapOptions): Promise<Outcom
     ],
     cwd: root,
     env,
-    logPath: join(outFolder, `${name}.log`),
+    logPath: join(outFolder, `${logName}.log`),
     onStdout: line => {
       report.read(line);
       tell();

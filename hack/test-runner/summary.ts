@@ -53,7 +53,10 @@ function ranNothing({ results, mayBeEmpty }: Summary): boolean {
 
 function renderFailures({ name, failures }: PartResult): string {
   const texts = failures.map(text => `  ${text.replaceAll('\n', '\n  ')}`);
-  return [`FAILED ${name} (all of its output: out/${name}.log)`, ...texts].join('\n\n');
+  return [
+    `FAILED ${name} (all of its output: ${name === 'e2e' ? 'out/e2e-*' : `out/${name}.log`})`,
+    ...texts,
+  ].join('\n\n');
 }
 
 function renderTable({ setUpSeconds, results }: Summary): string {
