@@ -24,7 +24,9 @@ export async function runCommand(): Promise<number> {
     process.stderr.write(`${String(seconds).padStart(4)} s  ${text}\n`);
   };
   const environment = { ...(await deployedEnvironment()), ...assignmentsIn(options.berthEnv) };
-  const context: BenchContext = { scale: options.scale, environment, say };
+  const told: string[] = [];
+  const note = (text: string) => void told.push(text);
+  const context: BenchContext = { scale: options.scale, environment, say, note };
   let figures: readonly Figure[];
   try {
     figures = await runParts(options.only, context);
@@ -39,7 +41,7 @@ export async function runCommand(): Promise<number> {
     berthCommit: commitOf(),
     seconds: (performance.now() - startedMs) / 1000,
     figures,
-    notes: notesOf(context),
+    notes: [...notesOf(context), ...told],
   };
   process.stdout.write(options.json ? renderJson(report) : renderMarkdown(report));
   return 0;
@@ -49,7 +51,7 @@ function readOptions(): Options {
   const program = new Command('npm run bench --')
     .description(
       'Measures Berth on a real control plane on this machine, beside the same without it in the same run. ' +
-        'Prints a Markdown table; progress goes to standard error. About 8 minutes on two quiet cores.',
+        'Prints a Markdown table; progress goes to standard error. About 20 minutes on two quiet cores.',
     )
     .option('--only <parts>', `comma-separated: ${partNames.join(', ')}`, parseParts, partNames)
     .option('--json', 'print JSON with every sample in place of the table')

@@ -6,6 +6,8 @@ export interface BenchContext {
   readonly environment: Readonly<Record<string, string>>;
   /** Tells whoever waits what is being done. */
   readonly say: (text: string) => void;
+  /** Keeps what a reader of the figures must know; it stands below them. One sentence with its full stop. */
+  readonly note: (text: string) => void;
 }
 
 /** A full size scaled down, at least 1. */

@@ -1,10 +1,15 @@
 import type { Summary } from './statistics.ts';
 
-export const partNames = ['admission', 'groups', 'singles', 'memory'] as const;
+export const partNames = ['admission', 'filter', 'groups', 'modes', 'singles', 'failure', 'memory'] as const;
 
 export type PartName = (typeof partNames)[number];
 
 export type Unit = 'ms' | 's' | 'pods/s' | 'MB' | 'groups';
+
+/** What did not come about while it was waited for. */
+export interface Never {
+  readonly waitedSeconds: number;
+}
 
 /** One line of the result: what Berth needs and, where there is such a thing, what the same costs without it. */
 export interface Figure {
@@ -12,7 +17,7 @@ export interface Figure {
   readonly what: string;
   readonly unit: Unit;
   readonly berth: Summary;
-  readonly beside?: { readonly name: string; readonly value: Summary };
+  readonly beside?: { readonly name: string; readonly value: Summary | Never };
   readonly aim?: Aim;
 }
 
@@ -21,10 +26,17 @@ export type Aim =
   | { readonly of: 'value' | 'ratio'; readonly atMost: number }
   | { readonly of: 'value' | 'ratio'; readonly atLeast: number };
 
-/** Berth's median over the median of what stands beside it; undefined where nothing does, or where that is zero. */
+/**
+ * Berth's median over the median of what stands beside it; undefined where nothing does, or where that is zero or did not
+ * come about.
+ */
 export function ratioOf({ berth, beside }: Figure): number | undefined {
-  if (beside === undefined || beside.value.median === 0) return undefined;
+  if (beside === undefined || isNever(beside.value) || beside.value.median === 0) return undefined;
   return berth.median / beside.value.median;
+}
+
+export function isNever(value: Summary | Never): value is Never {
+  return 'waitedSeconds' in value;
 }
 
 /** Undefined where there is no aim. */

@@ -1,9 +1,12 @@
 import type { Node } from '../../src/api/kubernetes.ts';
+import { k8s } from '../../src/api/names.ts';
 import { type Fleet, racks } from '../bed/fleet-presets.ts';
 
 const hostsPerRack = 8;
 const racksPerBlock = 25;
 const imagesPerNode = 50;
+/** Names of nodes are as long as clouds make them: they are what filter requests consist of. */
+const domain = '.eu-north-1.compute.internal';
 
 /** GPU hosts in racks, each object as large as kubelets and device operators make them: about 13 KB of JSON. */
 export function largeFleet(hosts: number): Fleet {
@@ -19,10 +22,11 @@ export function largeFleet(hosts: number): Fleet {
 
 function grown(node: Node): Node {
   const { metadata, status } = node;
-  const labels = { ...metadata.labels, ...featureLabels };
+  const name = `${metadata.name}${domain}`;
+  const labels = { ...metadata.labels, ...featureLabels, [k8s.hostname]: name };
   const annotations = { ...metadata.annotations, ...agentAnnotations };
   const grownStatus = { ...status, images, nodeInfo };
-  return { ...node, metadata: { ...metadata, labels, annotations }, status: grownStatus };
+  return { ...node, metadata: { ...metadata, name, labels, annotations }, status: grownStatus };
 }
 
 /** As node-feature-discovery and the GPU operator write them. */

@@ -3,16 +3,25 @@ import { awaitAdmission } from '../bed/berth.ts';
 import type { Cluster } from '../bed/cluster.ts';
 import { until } from './waiting.ts';
 
-export type Arm = 'stock' | 'pin';
+/** What runs on the cluster while something is measured: nothing of Berth, or Berth in one of its modes. */
+export type Arm = 'stock' | 'pin' | 'pin-extender' | 'extender';
+/** Arms that leave kube-scheduler as it is. */
+export type WebhookArm = Extract<Arm, 'stock' | 'pin'>;
 
 const labelsOf: Readonly<Record<Arm, Readonly<Record<string, string>>>> = {
   stock: {},
   pin: { [berth.mode]: 'pin', [berth.singles]: 'pin' },
+  'pin-extender': { [berth.mode]: 'pin-extender' },
+  extender: { [berth.mode]: 'extender' },
 };
+const gatingArms: readonly Arm[] = ['pin', 'pin-extender'];
 const timeoutMs = 60_000;
 let made = 0;
 
-/** A fresh namespace; for `pin` one in which Berth, which must run, reviews every pod already. */
+/**
+ * A fresh namespace; where Berth, which must run, gates pods, it reviews every pod there already. In mode `extender` it
+ * learns of the namespace a moment later, before it learns of anything that is created there.
+ */
 export async function makeNamespace(cluster: Cluster, arm: Arm): Promise<string> {
   const name = `bench-${process.pid}-${++made}`;
   const metadata = { name, labels: labelsOf[arm] };
@@ -20,7 +29,7 @@ export async function makeNamespace(cluster: Cluster, arm: Arm): Promise<string>
   // Without it pods are refused.
   const account = `/api/v1/namespaces/${name}/serviceaccounts/default`;
   await until(`the default service account of ${name}`, timeoutMs, () => exists(cluster, account));
-  if (arm === 'pin') await awaitAdmission(cluster, name);
+  if (gatingArms.includes(arm)) await awaitAdmission(cluster, name);
   return name;
 }
 

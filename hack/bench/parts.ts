@@ -4,10 +4,13 @@ import { createFleet } from '../bed/fleets.ts';
 import { measureAdmission } from './admission.ts';
 import { BerthArm } from './berth-arm.ts';
 import { type BenchContext, scaled } from './context.ts';
+import { measureFailure } from './failure.ts';
 import { type Figure, type PartName, partNames } from './figures.ts';
+import { measureFilter } from './filter.ts';
 import { measureGroups } from './groups.ts';
 import { largeFleet } from './large-fleet.ts';
 import { measureMemory } from './memory.ts';
+import { measureModes } from './modes.ts';
 import { measureSingles } from './singles.ts';
 
 const fullRacks = 56;
@@ -22,13 +25,14 @@ export async function runParts(
 ): Promise<readonly Figure[]> {
   const large = await withLargeCluster(wanted, context);
   const playing = await withPlayingCluster(wanted, context);
-  const figures = [...large, ...playing];
+  const failing = await withFailingCluster(wanted, context);
+  const figures = [...large, ...playing, ...failing];
   return partNames.flatMap(name => figures.filter(({ part }) => part === name));
 }
 
 /** 5,000 nodes that are only objects: what is measured there runs no pod. */
 async function withLargeCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
-  if (!wanted.includes('admission') && !wanted.includes('memory')) return [];
+  if (!wantsAny(wanted, ['admission', 'filter', 'memory'])) return [];
   const fleet = largeFleet(scaled(context, 5_000));
   const options: ClusterOptions = {
     kwok: false,
@@ -40,6 +44,7 @@ async function withLargeCluster(wanted: readonly PartName[], context: BenchConte
     },
   };
   return withCluster(fleet, options, context, async cluster => [
+    ...(wanted.includes('filter') ? await measureFilter(cluster, fleet, context) : []),
     ...(wanted.includes('admission') ? await measureAdmission(cluster, context) : []),
     // Last, for it stops the controllers.
     ...(wanted.includes('memory') ? await measureMemory(cluster, fleet, context) : []),
@@ -48,23 +53,36 @@ async function withLargeCluster(wanted: readonly PartName[], context: BenchConte
 
 /** 1,000 nodes of which KWOK plays the kubelets. */
 async function withPlayingCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
-  if (!wanted.includes('groups') && !wanted.includes('singles')) return [];
-  const nodes = racks({
-    racks: fullRacks,
-    hostsPerRack: 18,
-    gpus: 8,
-    racksPerBlock: 8,
-    totalHosts: scaled(context, 1_000),
-  });
-  const fleet = { name: 'thousand', nodes };
+  if (!wantsAny(wanted, ['groups', 'modes', 'singles'])) return [];
+  const fleet = playingFleet(context);
   const options: ClusterOptions = { extraArgs: { 'kube-apiserver': ['--audit-log-path='] } };
   return withCluster(fleet, options, context, async cluster => {
     const berth = new BerthArm(cluster, context);
     return [
       ...(wanted.includes('groups') ? await measureGroups(cluster, fleet, berth, context) : []),
+      ...(wanted.includes('modes') ? await measureModes(cluster, fleet, berth, context) : []),
       ...(wanted.includes('singles') ? await measureSingles(cluster, berth, context) : []),
     ];
   });
+}
+
+/** The same with an audit log, from which the times of evictions are read. */
+async function withFailingCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
+  if (!wanted.includes('failure')) return [];
+  const fleet = playingFleet(context);
+  return withCluster(fleet, {}, context, async cluster => [
+    ...(await measureFailure(cluster, fleet.nodes.length, context)),
+  ]);
+}
+
+function playingFleet(context: BenchContext): Fleet {
+  const totalHosts = scaled(context, 1_000);
+  const nodes = racks({ racks: fullRacks, hostsPerRack: 18, gpus: 8, racksPerBlock: 8, totalHosts });
+  return { name: 'thousand', nodes };
+}
+
+function wantsAny(wanted: readonly PartName[], parts: readonly PartName[]): boolean {
+  return parts.some(part => wanted.includes(part));
 }
 
 async function withCluster<T>(

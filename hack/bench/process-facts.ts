@@ -60,7 +60,12 @@ export function describeCpu(seconds: ReadonlyMap<string, number>): string {
     .join(', ');
 }
 
-function cpuSecondsOf(pid: number): number {
+/**
+ * Processor seconds, user and system, that a process has used since it started, in steps of 10 ms.
+ *
+ * @throws when it is gone
+ */
+export function cpuSecondsOf(pid: number): number {
   const stat = readProc(pid, 'stat');
   // The program's name stands in parentheses and may hold anything. User and system time are fields 14 and 15.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -1,4 +1,4 @@
-import { type Aim, type Figure, ratioOf, reachesAim, type Unit } from './figures.ts';
+import { type Aim, type Figure, isNever, type Never, ratioOf, reachesAim, type Unit } from './figures.ts';
 import type { Machine } from './machine.ts';
 import type { Summary } from './statistics.ts';
 
@@ -21,7 +21,7 @@ export function renderMarkdown({ command, machine, berthCommit, seconds, figures
     return [
       what,
       renderSummary(berth, unit),
-      beside === undefined ? '' : `${renderSummary(beside.value, unit)} (${beside.name})`,
+      beside === undefined ? '' : `${renderBeside(beside.value, unit)} (${beside.name})`,
       ratio === undefined ? '' : `${ratio.toFixed(2)} x`,
       aim === undefined ? '' : `${renderAim(aim, unit)}${reachesAim(figure) === false ? ', missed' : ''}`,
     ];
@@ -55,6 +55,10 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 function renderSummary({ median, min, max, samples }: Summary, unit: Unit): string {
   const spread = samples.length > 1 && max > min ? ` (${amount(min)} to ${amount(max)})` : '';
   return `${amount(median)} ${unit}${spread}`;
+}
+
+function renderBeside(value: Summary | Never, unit: Unit): string {
+  return isNever(value) ? `never within ${value.waitedSeconds} s` : renderSummary(value, unit);
 }
 
 function renderAim(aim: Aim, unit: Unit): string {

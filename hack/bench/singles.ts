@@ -5,15 +5,15 @@ import { BindWatch } from './bind-watch.ts';
 import { type BenchContext, scaled } from './context.ts';
 import type { Figure, Unit } from './figures.ts';
 import { inLanes, numbers } from './lanes.ts';
-import { type Arm, clearNamespace, makeNamespace } from './namespaces.ts';
+import { clearNamespace, makeNamespace, type WebhookArm } from './namespaces.ts';
 import { cpuBetween, cpuSeconds, describeCpu, totalOf } from './process-facts.ts';
 import { summarize } from './statistics.ts';
 import { until } from './waiting.ts';
 import { singleGpuPod } from './workloads.ts';
 
 /** Each arm as often first as last, should the control plane slow down over the time. */
-const liveOrder: readonly Arm[] = ['stock', 'pin', 'pin', 'stock', 'stock', 'pin'];
-const backlogOrder: readonly Arm[] = ['pin', 'stock', 'stock', 'pin'];
+const liveOrder: readonly WebhookArm[] = ['stock', 'pin', 'pin', 'stock', 'stock', 'pin'];
+const backlogOrder: readonly WebhookArm[] = ['pin', 'stock', 'stock', 'pin'];
 const fullPods = 1_500;
 const createLanes = 32;
 const timeoutMs = 180_000;
@@ -29,7 +29,7 @@ interface LiveRun {
 
 interface Shape {
   readonly cluster: Cluster;
-  readonly arm: Arm;
+  readonly arm: WebhookArm;
   /** Undefined while it does not run. */
   readonly berth: BerthProcess | undefined;
   readonly pods: number;
@@ -45,14 +45,18 @@ export async function measureSingles(
   context: BenchContext,
 ): Promise<readonly Figure[]> {
   const pods = scaled(context, fullPods);
-  const live: Record<Arm, LiveRun[]> = { stock: [], pin: [] };
-  const backlog: Record<Arm, number[]> = { stock: [], pin: [] };
-  const shapeOf = async (arm: Arm): Promise<Shape> => {
+  const live: Record<WebhookArm, LiveRun[]> = { stock: [], pin: [] };
+  const backlog: Record<WebhookArm, number[]> = { stock: [], pin: [] };
+  const shapeOf = async (arm: WebhookArm): Promise<Shape> => {
     return { cluster, arm, berth: await berthArm.switch(arm === 'pin'), pods };
   };
   for (const arm of liveOrder) live[arm].push(await bindAsTheyCome(await shapeOf(arm), context));
   for (const arm of backlogOrder) backlog[arm].push(await bindBacklog(await shapeOf(arm), context));
-  const figure = (text: string, unit: Unit, samples: Readonly<Record<Arm, readonly number[]>>): Figure => ({
+  const figure = (
+    text: string,
+    unit: Unit,
+    samples: Readonly<Record<WebhookArm, readonly number[]>>,
+  ): Figure => ({
     part: 'singles',
     what: `${pods.toLocaleString('en')} single GPU pods: ${text}`,
     unit,
