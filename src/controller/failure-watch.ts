@@ -142,7 +142,8 @@ export class FailureWatch {
       'mass-failure': massFailure(bad.length, total, settings),
     };
     const last = [...newly, ...standing].map(node => node.firstSeenMs);
-    const lastBadAtMs = last.length === 0 ? undefined : wallMs - (now - Math.max(...last));
+    // Whole milliseconds, as it is written: what did not change must not look changed.
+    const lastBadAtMs = last.length === 0 ? undefined : Math.round(wallMs - (now - Math.max(...last)));
     const anyBad = standing.length > 0;
     return (['domain-failure', 'mass-failure'] as const).map(name => ({
       name,

@@ -25,6 +25,8 @@ export interface PlacementWrites {
   patchPod(pod: PodInfo, ops: readonly JsonPatchOperation[]): Promise<void>;
   /** Deletes a pod as it was last seen; false when it has been bound, replaced or deleted meanwhile. */
   deletePod(pod: PodInfo, propagation: 'Foreground' | 'Background'): Promise<boolean>;
+  /** A live look: this very pod is there, not going, and bound or not as it was last seen. */
+  isAsSeen(pod: PodInfo): Promise<boolean>;
   /** True when a failed write means that the pod is not what it was: read again, decide again. */
   isStale(error: unknown): boolean;
 }
@@ -470,6 +472,8 @@ export class PlacementController {
       return;
     }
     if (!this.#replans.take(view.key, nowMs())) return this.#outOfBudget(view, leader);
+    // The member may have been bound after all, and then the group is whole.
+    if (pod !== leader && !(await this.#options.writes.isAsSeen(pod))) return;
     await this.#remake(leader, 'Foreground', 'group');
   }
 

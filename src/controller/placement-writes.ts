@@ -20,6 +20,14 @@ export function placementWrites(client: ApiClient): PlacementWrites {
         throw error;
       }
     },
+    async isAsSeen(pod) {
+      try {
+        return await isAsSeen(client, pod);
+      } catch (error) {
+        if (isStale(error)) return false;
+        throw error;
+      }
+    },
     isStale,
   };
 }

@@ -10,8 +10,8 @@ export type BrakeName =
   | 'new-holder'
   | 'api-health'
   | 'debounce'
-  | 'domain-failure'
   | 'mass-failure'
+  | 'domain-failure'
   | 'rate'
   | 'in-flight'
   | 'restart-budget'
@@ -123,6 +123,15 @@ export const brakes: readonly Brake[] = [
     check: ({ ripeInMs }) => (ripeInMs > 0 ? hold('the failure may pass by itself', ripeInMs) : undefined),
   },
   {
+    name: 'mass-failure',
+    stopsBegun: true,
+    stopsDoomed: true,
+    check: ({ massFailure }) =>
+      massFailure === 'tripped'
+        ? hold('too large a part of the accelerator nodes has gone bad at once', lookAgainMs)
+        : undefined,
+  },
+  {
     name: 'domain-failure',
     stopsBegun: false,
     stopsDoomed: false,
@@ -133,15 +142,6 @@ export const brakes: readonly Brake[] = [
       if (facts.class !== 'certain') return hold(message, lookAgainMs);
       return history.domainWaitMs > 0 ? hold(message, history.domainWaitMs) : undefined;
     },
-  },
-  {
-    name: 'mass-failure',
-    stopsBegun: true,
-    stopsDoomed: true,
-    check: ({ massFailure }) =>
-      massFailure === 'tripped'
-        ? hold('too large a part of the accelerator nodes has gone bad at once', lookAgainMs)
-        : undefined,
   },
   {
     name: 'rate',

@@ -457,6 +457,12 @@ t.test('a seat is free for its own member', async t => {
   t.equal(cache.fitsSeat(group.key, 2, 'b', eight), false, 'not for another');
   t.equal(cache.fitsSeat('serving/x', 1, 'b', eight), false);
   t.equal(cache.fitsSeat(group.key, 1, 'gone', eight), false);
+  const sick = { key: 'sick', effect: 'NoExecute' } as const;
+  for (const node of fleet.nodes.filter(({ metadata }) => metadata.name === 'b'))
+    cache.nodes.upsert(decodeNode({ ...node, spec: { taints: [sick] } }));
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), false, 'tainted');
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight, [{ operator: 'Exists' }]), true, 'and tolerated');
+  cache.nodes.replace(fleet.nodes.map(decodeNode));
   cache.pods.upsert(decode(podOf({ name: 'thief', gpu: 1, node: 'b' })));
   t.equal(cache.fitsSeat(group.key, 1, 'b', eight), false, 'a stranger has come');
 });

@@ -47,6 +47,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
   };
   cache.namespaces.upsert(decodeNamespace({ metadata: { name: 'serving', labels } }));
   const clock = new FakeClock();
+  const boundMeanwhile = new Set<string>();
   const writes: Write[] = [];
   const conditions: string[] = [];
   const answers: (() => void)[] = [];
@@ -82,6 +83,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
         writes.push({ kind: 'delete', pod: pod.name, ops: [] });
         return Promise.resolve(true);
       },
+      isAsSeen: pod => Promise.resolve(!boundMeanwhile.has(pod.name)),
       isStale: () => false,
     },
     report: new PlacementReport({ cache, sinks, log, ...time }),
@@ -100,7 +102,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
   const see = (...pods: Pod[]) => {
     for (const pod of pods) cache.pods.upsert(decode(pod));
   };
-  return { cache, controller, clock, writes, conditions, answer, see };
+  return { boundMeanwhile, cache, controller, clock, writes, conditions, answer, see };
 }
 
 const group = new LwsGroup({ size: 2, worker: { gpu: 8 } });
@@ -205,6 +207,28 @@ t.test('a leader whose pinned node has gone is made anew with its group', async 
   w.cache.nodes.remove(node);
   await w.clock.advance(50);
   t.match(w.writes.at(-1), { kind: 'delete', pod: group.leaderName });
+});
+
+t.test('a group is not made anew for a member that was bound meanwhile', async t => {
+  for (const bound of [true, false]) {
+    const w = world();
+    addOwner(w);
+    w.see(group.leader());
+    await w.clock.advance(50);
+    await w.answer();
+    w.see(leaderAfter(w.writes[0], { pinnedTo: 'a' }), group.worker(1, { gated: false, pinnedTo: 'b' }));
+    // Only two nodes are left, and not in reach of each other: the member has no other seat beside its leader.
+    w.cache.leaderWorkerSets.upsert(
+      decodeLeaderWorkerSet(
+        new LwsGroup({ ...group.parts, annotations: { [berth.requiredTopology]: 'rack' } }).owner(),
+      ),
+    );
+    if (bound) w.boundMeanwhile.add(`${group.leaderName}-1`);
+    w.cache.setExcludedNodes(new Map([['b', 'a device is unhealthy']]));
+    await w.clock.advance(50);
+    const deleted = w.writes.filter(({ kind }) => kind === 'delete').map(({ pod }) => pod);
+    t.strictSame(deleted, bound ? [] : [group.leaderName], bound ? 'it was' : 'it was not');
+  }
 });
 
 t.test('a single pod is pinned once, however late the watch shows it', async t => {
