@@ -61,6 +61,7 @@ t.test('every brake holds on its own side and not on the other', async t => {
       free: [{ calls: { total: 10, failed: 2 } }, { calls: { total: 9, failed: 9 } }],
     },
     debounce: { holds: [{ ripeInMs: 1 }], free: [] },
+    'mass-failure': { holds: [{ massFailure: 'tripped' }], free: [{ massFailure: 'half-open' }] },
     'domain-failure': {
       holds: [
         { domainFailure: 'tripped', class: 'suspect' },
@@ -68,7 +69,6 @@ t.test('every brake holds on its own side and not on the other', async t => {
       ],
       free: [{ domainFailure: 'tripped' }, { domainFailure: 'half-open', class: 'suspect' }],
     },
-    'mass-failure': { holds: [{ massFailure: 'tripped' }], free: [{ massFailure: 'half-open' }] },
     rate: { holds: [history({ rateWaitMs: 1 })], free: [history({ domainWaitMs: 1 })] },
     'in-flight': {
       holds: [
