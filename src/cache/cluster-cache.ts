@@ -244,7 +244,7 @@ export class ClusterCache {
     rank: number,
     node: string,
     requests: Resources,
-    tolerations: readonly Toleration[] = [],
+    tolerations: readonly Toleration[] | undefined,
   ): boolean {
     const info = this.nodeInfo(node);
     if (info === undefined || info.record.cordoned || !info.record.ready) return false;

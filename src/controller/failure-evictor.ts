@@ -47,6 +47,8 @@ export class FailureEvictor {
   readonly #options: FailureEvictorOptions;
   /** Nodes kept free, by group. */
   readonly #reserved = new Map<string, string>();
+  /** When the API server may be asked again after it refused, by leader UID; wall-clock milliseconds. */
+  readonly #refusedUntil = new Map<string, number>();
 
   constructor(options: FailureEvictorOptions) {
     this.#options = options;
@@ -55,6 +57,7 @@ export class FailureEvictor {
   /** Another holder decides now, and reserves for itself. */
   standDown(): void {
     for (const group of [...this.#reserved.keys()]) this.#reserve(group, []);
+    this.#refusedUntil.clear();
   }
 
   /** Takes an open intent as far as it goes now. Milliseconds until it is worth another look; undefined when closed. */
@@ -64,6 +67,7 @@ export class FailureEvictor {
       const { intent } = stored;
       if (intent.phase === 'closed') {
         this.#reserve(intent.group, []);
+        this.#refusedUntil.delete(intent.leaderUid);
         return undefined;
       }
       this.#keepPlace(stored);
@@ -94,6 +98,10 @@ export class FailureEvictor {
   async #evictLeader(stored: StoredIntent): Promise<Outcome> {
     const { judge, writes, isHalted, wallMs, mayAct } = this.#options;
     const { intent } = stored;
+    // Every change of the group comes by here, and each try may charge a budget.
+    const waitMs = (this.#refusedUntil.get(intent.leaderUid) ?? 0) - wallMs();
+    if (waitMs > 0) return later(Math.min(waitMs, refusedMs));
+    this.#refusedUntil.delete(intent.leaderUid);
     const ref = leaderRef(stored);
     const live = await writes.livePod(ref);
     const left = { kind: 'phase', phase: 'leaving', times: { evicted: wallMs() } } as const;
@@ -141,6 +149,8 @@ export class FailureEvictor {
   /** What the API server's answer to a destructive call means. What may have been done after all shows by itself. */
   async #refused(stored: StoredIntent, error: unknown): Promise<Outcome> {
     const kind = failureKind(error);
+    if (kind === 'budget' || kind === 'forbidden')
+      this.#refusedUntil.set(stored.intent.leaderUid, this.#options.wallMs() + refusedMs);
     switch (kind) {
       case 'budget':
         return this.#hold(stored, 'EvictionHeld', this.#budgetRefusal(stored.intent), refusedMs);

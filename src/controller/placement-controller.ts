@@ -247,7 +247,7 @@ export class PlacementController {
       mode,
       trouble: name => this.#troubleOf(name),
       fitsSeat: (pod, node) =>
-        cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests, pod.tolerations),
+        cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests, pod.scheduling?.tolerations),
       unschedulableForMs: pod =>
         this.#unschedulableForMs(pod, `group:${view.key}`, view.plan?.generation ?? 0),
       strandedAfterMs,

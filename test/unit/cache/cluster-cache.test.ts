@@ -394,12 +394,12 @@ t.test('nodes that no plan may use', async t => {
   told();
   cache.setExcludedNodes(new Map([['b', 'a device is unhealthy']]));
   t.same(told(), ['room', group.key].sort(), 'who waits to be bound there hears of it');
-  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), false);
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight, undefined), false);
   cache.setExcludedNodes(new Map([['b', 'said in other words']]));
   t.same(told(), [], 'other words are no change');
   cache.setExcludedNodes(new Map());
   t.same(told(), ['room', group.key].sort());
-  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), true);
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight, undefined), true);
 });
 
 t.test('where a pod is to go', async t => {
@@ -453,18 +453,18 @@ t.test('a seat is free for its own member', async t => {
   const { cache } = watched();
   cache.pods.upsert(decode(group.leader(carrying(planOf(['a', 'b', 'c'])))));
   const eight = new Map([[gpuName, 8]]);
-  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), true);
-  t.equal(cache.fitsSeat(group.key, 2, 'b', eight), false, 'not for another');
-  t.equal(cache.fitsSeat('serving/x', 1, 'b', eight), false);
-  t.equal(cache.fitsSeat(group.key, 1, 'gone', eight), false);
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight, undefined), true);
+  t.equal(cache.fitsSeat(group.key, 2, 'b', eight, undefined), false, 'not for another');
+  t.equal(cache.fitsSeat('serving/x', 1, 'b', eight, undefined), false);
+  t.equal(cache.fitsSeat(group.key, 1, 'gone', eight, undefined), false);
   const sick = { key: 'sick', effect: 'NoExecute' } as const;
   for (const node of fleet.nodes.filter(({ metadata }) => metadata.name === 'b'))
     cache.nodes.upsert(decodeNode({ ...node, spec: { taints: [sick] } }));
-  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), false, 'tainted');
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight, undefined), false, 'tainted');
   t.equal(cache.fitsSeat(group.key, 1, 'b', eight, [{ operator: 'Exists' }]), true, 'and tolerated');
   cache.nodes.replace(fleet.nodes.map(decodeNode));
   cache.pods.upsert(decode(podOf({ name: 'thief', gpu: 1, node: 'b' })));
-  t.equal(cache.fitsSeat(group.key, 1, 'b', eight), false, 'a stranger has come');
+  t.equal(cache.fitsSeat(group.key, 1, 'b', eight, undefined), false, 'a stranger has come');
 });
 
 t.test('the largest worker seen', async t => {

@@ -3,6 +3,7 @@ import t from 'tap';
 import type { Pod } from '../../../src/api/kubernetes.ts';
 import { berth, k8s } from '../../../src/api/names.ts';
 import type { JsonPatchOperation } from '../../../src/cluster/node-affinity.ts';
+import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { PlacementController } from '../../../src/controller/placement-controller.ts';
 import { PlacementReport, type PlacementReportSinks } from '../../../src/controller/placement-report.ts';
 import { WaitingList } from '../../../src/controller/waiting-list.ts';
@@ -229,6 +230,25 @@ t.test('a group is not made anew for a member that was bound meanwhile', async t
     const deleted = w.writes.filter(({ kind }) => kind === 'delete').map(({ pod }) => pod);
     t.strictSame(deleted, bound ? [] : [group.leaderName], bound ? 'it was' : 'it was not');
   }
+});
+
+t.test('a worker that tolerates the taint of its planned node is pinned there', async t => {
+  const w = world();
+  const tolerations = [{ key: 'gpu', operator: 'Exists', effect: 'NoSchedule' }];
+  const tolerant = new LwsGroup({ size: 2, worker: { gpu: 8, tolerations } });
+  w.cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(tolerant.owner()));
+  w.cache.statefulSets.upsert(decodeStatefulSet(tolerant.workerSet()));
+  for (const node of fleet.nodes) {
+    const taints = [{ key: 'gpu', value: 'true', effect: 'NoSchedule' }];
+    w.cache.nodes.upsert(decodeNode({ ...node, spec: { taints } }));
+  }
+  w.see(tolerant.leader());
+  await w.clock.advance(50);
+  await w.answer();
+  w.see(leaderAfter(w.writes[0], { node: 'a', tolerations }), tolerant.worker(1));
+  await w.clock.advance(50);
+  t.match(w.writes.at(-1), { kind: 'patch', pod: `${tolerant.leaderName}-1` });
+  t.strictSame(words(w.writes.at(-1) ?? { kind: 'patch', pod: '', ops: [] }), ['pin', 'ungate']);
 });
 
 t.test('a single pod is pinned once, however late the watch shows it', async t => {

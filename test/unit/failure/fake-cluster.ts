@@ -50,6 +50,7 @@ export class FakeCluster implements ApiClient {
   interrupt: (request: ApiRequest, when: 'before' | 'after') => void = () => {};
   /** Answer to evictions, where it is not 201. */
   evictionError: ApiError | undefined;
+  refusedEvictions = 0;
   /** LWS may miss a worker that goes at once (LWS #998); then only that one comes back. */
   lwsMissesWorkers = false;
   nowMs = 0;
@@ -176,7 +177,10 @@ export class FakeCluster implements ApiClient {
   }
 
   #evict(state: PodState, body: unknown): unknown {
-    if (this.evictionError !== undefined) throw this.evictionError;
+    if (this.evictionError !== undefined) {
+      this.refusedEvictions += 1;
+      throw this.evictionError;
+    }
     const { uid, policy } = deletion((body as { deleteOptions: unknown }).deleteOptions);
     if (state.pod.metadata.uid !== uid) throw conflict();
     this.destructive.push(`evict ${uid}`);
