@@ -26,6 +26,7 @@ export const genericTopology = {
 export interface BerthSettings {
   readonly placement?: Readonly<Record<string, unknown>>;
   readonly lease?: Readonly<Record<string, number>>;
+  readonly failure?: Readonly<Record<string, unknown>>;
 }
 
 /** Installs Berth from deploy/ and runs one replica; it ends with the test. */
@@ -34,13 +35,14 @@ export async function runBerth(
   cluster: Cluster,
   settings: BerthSettings = {},
 ): Promise<BerthProcess> {
-  const { placement, lease } = settings;
+  const { placement, lease, failure } = settings;
   const berth = await startBerthOn(cluster, {
     config: {
       topology: genericTopology,
       shutdownDelaySeconds: 0,
       ...(placement && { placement }),
       ...(lease && { lease }),
+      ...(failure && { failure }),
     },
   });
   t.teardown(() => berth.stop());
@@ -89,7 +91,7 @@ export async function makeNamespace(
     ),
   );
   t.teardown(() => removeNamespace(cluster, name));
-  if (labels['berth.dev/mode'] === 'pin') await awaitAdmission(cluster, name);
+  if (['pin', 'pin-extender'].includes(labels['berth.dev/mode'] ?? '')) await awaitAdmission(cluster, name);
   return name;
 }
 

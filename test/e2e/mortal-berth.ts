@@ -18,15 +18,16 @@ export interface MortalBerthOptions {
   readonly install?: boolean;
   readonly lease: Readonly<Record<string, number>>;
   readonly placement?: Readonly<Record<string, unknown>>;
+  readonly failure?: Readonly<Record<string, unknown>>;
 }
 
 /** The first one is ready when this resolves; the last one ends with the test. */
 export async function startMortalBerth(
   t: Test,
   cluster: Cluster,
-  { name = 'berth', install = true, lease, placement = {} }: MortalBerthOptions,
+  { name = 'berth', install = true, lease, placement = {}, failure = {} }: MortalBerthOptions,
 ): Promise<MortalBerth> {
-  const config = { topology: genericTopology, lease, placement };
+  const config = { topology: genericTopology, lease, placement, failure };
   let current = await startBerthOn(cluster, { config, name, install });
   const { webhookPort } = current;
   t.teardown(() => current.stop());

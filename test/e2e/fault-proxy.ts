@@ -1,0 +1,118 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Agent, createServer, request as httpsRequest } from 'node:https';
+import { dirname, join } from 'node:path';
+import type { Test } from 'tap';
+import { serviceAccount } from '../../hack/bed/berth.ts';
+import type { Cluster } from '../../hack/bed/cluster.ts';
+import { freePorts } from '../../hack/bed/ports.ts';
+
+export interface ProxiedRequest {
+  readonly method: string;
+  /** With the query. */
+  readonly path: string;
+  readonly atMs: number;
+}
+
+/**
+ * Stands between Berth and the API server, and can keep back what watches tell while ordinary requests pass: then Berth's
+ * view of the cluster is old, though nothing seems broken.
+ */
+export interface FaultProxy {
+  /** Of Berth's service account, by way of the proxy. */
+  readonly kubeconfigPath: string;
+  /** From now on nothing that a watch tells comes through; nothing is lost. */
+  holdWatches(): void;
+  /** Lets through what was kept back, in order. */
+  releaseWatches(): void;
+  /** All requests but watches so far, the oldest first. */
+  requests(): readonly ProxiedRequest[];
+}
+
+const host = '127.0.0.1';
+
+/** Ends with the test. Berth must be installed on the cluster before, for its service account. */
+export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultProxy> {
+  const pki = dirname(cluster.caPath);
+  const [port = 0] = await freePorts(1);
+  const agent = new Agent({ keepAlive: true, ca: cluster.caPem });
+  const requests: ProxiedRequest[] = [];
+  const valves = new Set<Valve>();
+  let isHolding = false;
+
+  const forward = (request: IncomingMessage, response: ServerResponse) => {
+    const { method = '', url: path = '', headers } = request;
+    const isWatch = /[?&]watch=(true|1)(&|$)/.test(path);
+    if (!isWatch) requests.push({ method, path, atMs: Date.now() });
+    const upstream = httpsRequest(new URL(path, cluster.server), { method, headers, agent }, answer => {
+      const { statusCode = 502, headers: answerHeaders } = answer;
+      if (!isWatch) {
+        response.writeHead(statusCode, answerHeaders);
+        answer.on('error', () => response.destroy()).pipe(response);
+        return;
+      }
+      const valve = new Valve(isHolding);
+      valves.add(valve);
+      response.once('close', () => valves.delete(valve));
+      valve.pass(() => response.writeHead(statusCode, answerHeaders).flushHeaders());
+      answer.on('data', (chunk: Buffer) => valve.pass(() => response.write(chunk)));
+      answer.once('end', () => valve.pass(() => response.end()));
+      answer.once('error', () => response.destroy());
+    });
+    upstream.once('error', () => response.destroy());
+    response.once('close', () => upstream.destroy());
+    request.pipe(upstream);
+  };
+
+  const [cert, key] = await Promise.all([
+    readFile(join(pki, 'server.crt')),
+    readFile(join(pki, 'server.key')),
+  ]);
+  const server = createServer({ cert, key }, forward);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, resolve);
+  });
+  t.teardown(async () => {
+    const closed = new Promise(resolve => server.close(resolve));
+    server.closeAllConnections();
+    agent.destroy();
+    await closed;
+  });
+
+  const { namespace, name } = serviceAccount;
+  const direct = await readFile(await cluster.serviceAccountKubeconfig(namespace, name), 'utf8');
+  const kubeconfigPath = join(cluster.directory, 'kubeconfig', `proxied-${port}.yaml`);
+  await writeFile(kubeconfigPath, direct.replace(cluster.server, `https://${host}:${port}`), { mode: 0o600 });
+  const turn = (hold: boolean) => {
+    isHolding = hold;
+    for (const valve of valves) valve.turn(hold);
+  };
+  return {
+    kubeconfigPath,
+    holdWatches: () => turn(true),
+    releaseWatches: () => turn(false),
+    requests: () => requests,
+  };
+}
+
+/** Does things in order, at once or when it is opened. */
+class Valve {
+  readonly #waiting: (() => void)[] = [];
+  #isShut: boolean;
+
+  constructor(isShut: boolean) {
+    this.#isShut = isShut;
+  }
+
+  pass(action: () => void): void {
+    if (this.#isShut) this.#waiting.push(action);
+    else action();
+  }
+
+  turn(shut: boolean): void {
+    this.#isShut = shut;
+    if (shut) return;
+    for (const action of this.#waiting.splice(0)) action();
+  }
+}
