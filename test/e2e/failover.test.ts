@@ -1,9 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { awaitAdmission, installBerth, trialNamespace, webhookUrlOf } from '../../hack/bed/berth.ts';
 import type { Cluster } from '../../hack/bed/cluster.ts';
 import { racks } from '../../hack/bed/fleet-presets.ts';
-import { freePorts } from '../../hack/bed/ports.ts';
 import {
   createLws,
   groupsOf,
@@ -19,14 +17,13 @@ import {
 } from './bed.ts';
 import { assertKept, recordHistory } from './history.ts';
 import { checkHistory, plannedNodes } from './invariants.ts';
-import { type MortalBerth, startMortalBerth } from './mortal-berth.ts';
+import type { MortalBerth } from './mortal-berth.ts';
+import { holderOf, holderPid, startReplicas } from './replicas.ts';
 import { seededRandom, seedOf, shuffled } from './seeded-random.ts';
-import { startBalancer } from './tcp-balancer.ts';
 
 t.setTimeout(900_000);
 
 const lease = { durationSeconds: 3, renewDeadlineSeconds: 2, retryPeriodSeconds: 0.5 };
-const leasePath = '/apis/coordination.k8s.io/v1/namespaces/berth-system/leases/berth';
 const inOneRack = { 'berth.dev/required-topology': 'rack' };
 const rules = { domainLabel: 'example.com/rack' };
 /** Longer than the Lease lasts and the other one needs to take over. */
@@ -35,7 +32,7 @@ const stoppedMs = 6_000;
 t.test('two replicas behind a balancer, the Lease holder lost during a burst of 20 groups', async t => {
   const cluster = await openBed(t);
   await withFleet(t, cluster, { name: 'racks-18', nodes: racks({ racks: 18, hostsPerRack: 4, gpus: 8 }) });
-  const replicas = await startReplicas(t, cluster);
+  const replicas = await startReplicas(t, cluster, { lease });
   const seed = seedOf(20_261_124);
   const random = seededRandom(seed);
   t.comment(`seed ${seed}`);
@@ -67,24 +64,6 @@ t.test('two replicas behind a balancer, the Lease holder lost during a burst of 
     loseHolderInBurst(t, cluster, replicas, { random, lose: suspend, roomAfterMs: stoppedMs - 1_500 }),
   );
 });
-
-async function startReplicas(t: Test, cluster: Cluster): Promise<readonly MortalBerth[]> {
-  const [port = 0] = await freePorts(1);
-  const balancer = await startBalancer(port);
-  t.teardown(() => balancer.stop());
-  await installBerth(cluster, { webhookUrl: webhookUrlOf(port) });
-  const replicas = await Promise.all(
-    ['berth-a', 'berth-b'].map(name => startMortalBerth(t, cluster, { name, install: false, lease })),
-  );
-  balancer.setBackends(
-    replicas.map(replica => ({
-      port: replica.process.webhookPort,
-      isReady: signal => fetch(`${replica.process.adminUrl}/readyz`, { signal }).then(({ ok }) => ok),
-    })),
-  );
-  await awaitAdmission(cluster, trialNamespace);
-  return replicas;
-}
 
 interface Loss {
   readonly random: () => number;
@@ -157,22 +136,4 @@ async function loseHolderInBurst(
   t.strictSame(splitGroups(pods, nodes), [], 'every group is in one rack');
   await history.catchUp();
   assertKept(t, checkHistory(history.changes, rules));
-}
-
-/** The replica that holds the Lease; waits until one does. */
-async function holderOf(cluster: Cluster, replicas: readonly MortalBerth[]): Promise<MortalBerth> {
-  let found: MortalBerth | undefined;
-  await until('a replica to hold the Lease', 30_000, async () => {
-    const pid = await holderPid(cluster);
-    found = replicas.find(replica => replica.process.pid === pid);
-    return found !== undefined;
-  });
-  if (found === undefined) throw new Error('no replica holds the Lease');
-  return found;
-}
-
-/** Identities are `<host>_<process id>_<random>`. */
-async function holderPid(cluster: Cluster): Promise<number> {
-  const { spec } = await cluster.request<{ spec: { holderIdentity?: string } }>('GET', leasePath);
-  return Number(spec.holderIdentity?.split('_').at(-2));
 }

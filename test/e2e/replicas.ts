@@ -43,8 +43,8 @@ export async function holderOf(cluster: Cluster, replicas: readonly MortalBerth[
   return found;
 }
 
-/** Identities are `<host>_<process id>_<random>`. */
-async function holderPid(cluster: Cluster): Promise<number> {
+/** Process of whoever holds the Lease, by identities of the form `<host>_<process id>_<random>`. */
+export async function holderPid(cluster: Cluster): Promise<number> {
   const { spec } = await cluster.request<{ spec: { holderIdentity?: string } }>('GET', leasePath);
   return Number(spec.holderIdentity?.split('_').at(-2));
 }
