@@ -139,7 +139,7 @@ t.test('rights', async t => {
     t.same(found.sort(), [
       'components/failure berth-evict: create pods/eviction',
       'components/failure berth-evict: delete statefulsets',
-      'components/failure berth-records: create,update,patch,delete configmaps',
+      'components/failure berth-records: create,update,delete configmaps',
       'components/replan berth-replan: delete pods',
     ]);
     for (const overlay of ['observe', 'pin', 'pin-extender', 'extender'])
