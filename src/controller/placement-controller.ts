@@ -302,16 +302,22 @@ export class PlacementController {
     const { group, annotation, text, domain } = pending;
     const current = cache.pod(group.leader.uid);
     const steers = this.#modeOf(key) === 'extender';
-    const waits = current !== undefined && (steers ? current.nodeName === undefined : isGated(current));
-    if (current === undefined || current.terminating || !waits) {
+    const seat = annotation.nodes[0] ?? '';
+    // The extender answers from a plan as soon as it is made, so the leader may be at its seat before it is written.
+    const wanted = steers ? [undefined, seat].includes(current?.nodeName) : current && isGated(current);
+    if (current === undefined || current.terminating || !wanted) {
       cache.forgetPlan(group.leader);
       return true;
     }
     const startedMs = nowMs();
     try {
-      const seat = annotation.nodes[0] ?? '';
       await this.#patch(current, steers ? planOps(current, text) : placeOps(current, seat, text));
     } catch (error) {
+      if (steers && !this.#isStale(error)) {
+        // Strangers must not get the other seats while the API server is asked again.
+        this.#pendingPlans.set(key, pending);
+        throw error;
+      }
       cache.forgetPlan(group.leader);
       if (error instanceof UnpinnableError) {
         report.waits({ kind: 'waits', key, leader: current, reason: error.code, message: error.message });

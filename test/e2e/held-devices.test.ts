@@ -147,7 +147,11 @@ async function readyLeaderWithoutWorkers(
     podAnnotations: { [notReady]: 'true' },
     spec: { startupPolicy: 'LeaderReady' },
   });
-  await waitForBound(cluster, namespace, 1);
+  // In mode extender the leader may be bound a moment before the plan is written, and without LWS's webhook it cannot be.
+  await until('the leader to be bound and to carry its plan', 30_000, async () => {
+    const [leader] = await listPods(cluster, namespace);
+    return leader?.spec.nodeName !== undefined && plannedNodes(leader) !== undefined;
+  });
   await cluster.stopComponent('lws');
   // As a kubelet would: for anything but the status LWS's webhook would have to answer.
   const conditions = [{ type: 'Ready', status: 'True', lastTransitionTime: new Date().toISOString() }];

@@ -49,6 +49,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
   cache.namespaces.upsert(decodeNamespace({ metadata: { name: 'serving', labels } }));
   const clock = new FakeClock();
   const boundMeanwhile = new Set<string>();
+  const failures: Error[] = [];
   const writes: Write[] = [];
   const conditions: string[] = [];
   const answers: (() => void)[] = [];
@@ -78,6 +79,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
     writes: {
       patchPod: (pod, ops) => {
         writes.push({ kind: 'patch', pod: pod.name, ops });
+        if (failures.length > 0) return Promise.reject(failures.shift());
         return answered();
       },
       deletePod: pod => {
@@ -103,7 +105,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
   const see = (...pods: Pod[]) => {
     for (const pod of pods) cache.pods.upsert(decode(pod));
   };
-  return { boundMeanwhile, cache, controller, clock, writes, conditions, answer, see };
+  return { boundMeanwhile, failures, cache, controller, clock, writes, conditions, answer, see };
 }
 
 const group = new LwsGroup({ size: 2, worker: { gpu: 8 } });
@@ -177,6 +179,24 @@ t.test('in mode extender the leader gets its plan and nothing else', async t => 
       'it is touched, so that it is tried again',
     );
   });
+});
+
+t.test('a plan that kube-scheduler has acted on already is written all the same', async t => {
+  const w = world({ mode: 'extender' });
+  addOwner(w);
+  w.failures.push(new Error('the API server is away'), new Error('still away'));
+  w.see(group.leader({ gated: false }));
+  await w.clock.advance(12);
+  const held = () => [...w.cache.heldNodes()].sort();
+  t.same(held(), ['a', 'b']);
+  w.see(group.leader({ gated: false, node: 'a' }));
+  await w.clock.advance(1);
+  t.same(held(), ['b'], 'the other seat stays held while the write is tried again');
+  await w.clock.advance(1_000);
+  await w.answer();
+  t.strictSame(w.writes.map(words), [['plan'], ['plan'], ['plan']]);
+  t.equal(new Set(w.writes.map(({ ops }) => JSON.stringify(ops))).size, 1, 'the same plan each time');
+  t.same(held(), ['b']);
 });
 
 t.test('a pod pinned to a node that fails is made anew elsewhere', async t => {
