@@ -117,15 +117,25 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
       return;
     }
     // The first plan must keep off the nodes that cost a group its place under the last holder.
-    await failure.readIntents().catch((error: unknown) => {
-      log.warn({ err: error }, 'intents could not be read before the first plan');
-    });
+    await readIntents(() => own === takeOvers && lease.isHolder(clock.nowMs()));
     // Lost and acquired again meanwhile: what was read may lack what another holder wrote in between.
     if (own !== takeOvers || !lease.isHolder(clock.nowMs())) return;
     acting = true;
     log.info({ identity }, 'lease acquired and cluster read, this process acts');
     controller.reviewAll();
     failure.takeOver();
+  }
+
+  /** Tried again for a while; placement does not wait for ever for a right that is missing. */
+  async function readIntents(mayGoOn: () => boolean): Promise<void> {
+    for (let tries = 0; tries < 10 && mayGoOn(); tries += 1) {
+      try {
+        return await failure.readIntents();
+      } catch (error) {
+        log.warn({ err: error }, 'intents could not be read before the first plan');
+        await sleep(clock, 1_000, stopping.signal);
+      }
+    }
   }
 
   const readiness = (): Readiness => {

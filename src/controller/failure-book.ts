@@ -50,7 +50,7 @@ interface KnownBreaker {
   readonly written: TrippedBreaker | undefined;
 }
 
-/** Intents and breakers as they were read or written last. Void until `refresh` has read them once. */
+/** Intents and breakers as they were read or written last. Nothing is decided until `refresh` has read them once. */
 export class FailureBook {
   readonly #options: FailureBookOptions;
   readonly #intents = new Map<string, StoredIntent>();
@@ -62,7 +62,7 @@ export class FailureBook {
     this.#options = options;
   }
 
-  /** False before the first complete read since `close`: nothing may be decided then. */
+  /** False before the first complete read since `expire`: nothing may be decided then. */
   get isRead(): boolean {
     return this.#isRead;
   }
@@ -94,7 +94,7 @@ export class FailureBook {
 
   /** Reads all intents and breakers anew. */
   async refresh(): Promise<void> {
-    const { store, wallMs, onReset } = this.#options;
+    const { store, wallMs, mayAct, onReset } = this.#options;
     const { intents, bad } = await store.list();
     const listed = new Map((await store.breakers(wallMs())).map(breaker => [breaker.name, breaker]));
     this.#intents.clear();
@@ -104,7 +104,8 @@ export class FailureBook {
     for (const [name, { written }] of [...this.#breakers]) {
       if (written === undefined || listed.has(name)) continue;
       this.#breakers.delete(name);
-      onReset(name);
+      // Of the others nobody knows whether the holder closed it, which says nothing about the nodes.
+      if (mayAct()) onReset(name);
     }
     for (const [name, tripped] of listed) this.#breakers.set(name, { tripped, written: tripped });
     this.#isRead = true;
@@ -131,10 +132,8 @@ export class FailureBook {
     await store.prune([...this.#intents.values()], limits, mayAct);
   }
 
-  /** Another holder decides now. */
-  close(): void {
-    this.#intents.clear();
-    this.#bad.clear();
+  /** Another term of the Lease: nothing is decided before the next read. What was known keeps nodes off until then. */
+  expire(): void {
     this.#breakers.clear();
     this.#isRead = false;
   }
@@ -155,15 +154,18 @@ export class FailureBook {
     return written;
   }
 
-  /** How the breakers stand by the evidence of now; what trips is written by the next `refresh`. */
-  breakerStates(): BreakerStates {
+  /**
+   * How the breakers stand by the evidence of now; what trips is written by the next `refresh`.
+   * @param except leader UID of an intent that is judged itself: it is no trial under way
+   */
+  breakerStates(except?: string): BreakerStates {
     const { readings, wallMs, settings } = this.#options;
     const states: Record<BreakerName, BreakerState> = {
       'domain-failure': 'closed',
       'mass-failure': 'closed',
     };
     const now = wallMs();
-    const { intents } = this;
+    const intents = this.intents.filter(({ leaderUid }) => leaderUid !== except);
     for (const reading of readings(now)) {
       const { name } = reading;
       const known = this.#breakers.get(name);

@@ -1,5 +1,6 @@
 import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
 import { goesAsFarAs } from '../failure/settings.ts';
+import type { Membership } from '../group/membership.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
@@ -82,7 +83,7 @@ export class FailureController {
 
   /** This process holds the Lease and has read the cluster. Nothing new is evicted for `newHolderSeconds`. */
   takeOver(): void {
-    this.#book.close();
+    this.#book.expire();
     this.#holderSinceMs = this.#options.nowMs();
     this.#queue.add(reviewKey);
   }
@@ -96,7 +97,7 @@ export class FailureController {
   standDown(): void {
     this.#holderSinceMs = undefined;
     this.#evictor.standDown();
-    this.#book.close();
+    this.#book.expire();
     this.#options.report.clear();
   }
 
@@ -124,6 +125,7 @@ export class FailureController {
     this.#excludeNodes();
     if (!holds) return;
     if (!this.#acts()) return this.standDown();
+    this.#evictor.keepOnly(this.#book.openGroups());
     for (const bad of this.#book.bad) report.badIntent(bad);
     for (const key of this.#book.openGroups()) this.#queue.add(`group:${key}`);
     for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).length === 0) report.healed(uid);
@@ -161,7 +163,7 @@ export class FailureController {
     // Berth's own eviction looks like a disruption by others, too.
     if (this.#isDone(hurt)) return;
     const isRipe = this.#judge.isRipe(hurt);
-    if (hurt.view.membership.kind === 'labelled') {
+    if (!keepsItsName(hurt.view.membership)) {
       if (isRipe) report.notEvictable(hurt.key, hurt.pod, hurt.fault.cause);
       return;
     }
@@ -227,4 +229,9 @@ export class FailureController {
   #acts(): boolean {
     return this.#holderSinceMs !== undefined && this.#options.mayAct();
   }
+}
+
+/** Whether the group comes again under the same name, by which its return is known: an LWS group with an ordinal. */
+function keepsItsName({ kind, owner, name }: Membership): boolean {
+  return kind === 'lws' && name.startsWith(`${owner}-`) && /^\d+$/.test(name.slice(owner.length + 1));
 }

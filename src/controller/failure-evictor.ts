@@ -4,7 +4,7 @@ import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Resources } from '../cluster/resources.ts';
 import type { Intent } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
-import type { FailureSettings } from '../failure/settings.ts';
+import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import { controllerOf, isMembershipError, membershipOf } from '../group/membership.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import type { StoredIntent } from '../kube/intent-store.ts';
@@ -25,6 +25,8 @@ export interface FailureEvictorOptions {
   /** Asked right before every write, after every await. */
   readonly mayAct: () => boolean;
   readonly isHalted: () => Promise<boolean>;
+  /** Age of the oldest view of any resource. */
+  readonly health: () => { readonly stalestMs: number };
 }
 
 /** More steps than a group can go through at once; a fault in the steps must not make a hot loop. */
@@ -52,6 +54,11 @@ export class FailureEvictor {
 
   constructor(options: FailureEvictorOptions) {
     this.#options = options;
+  }
+
+  /** Gives up the places of groups without an open intent: somebody may have deleted it. */
+  keepOnly(groups: ReadonlySet<string>): void {
+    for (const group of [...this.#reserved.keys()]) if (!groups.has(group)) this.#reserve(group, []);
   }
 
   /** Another holder decides now, and reserves for itself. */
@@ -96,7 +103,7 @@ export class FailureEvictor {
   }
 
   async #evictLeader(stored: StoredIntent): Promise<Outcome> {
-    const { judge, writes, isHalted, wallMs, mayAct } = this.#options;
+    const { judge, writes, isHalted, wallMs, mayAct, settings } = this.#options;
     const { intent } = stored;
     // Every change of the group comes by here, and each try may charge a budget.
     const waitMs = (this.#refusedUntil.get(intent.leaderUid) ?? 0) - wallMs();
@@ -109,8 +116,12 @@ export class FailureEvictor {
       return this.#record(stored, left, false);
     if (!leads(live, intent.leaderName)) return this.#fail(stored, 'the pod is not the leader of the group');
     const hurt = judge.hurtOfIntent(intent);
-    // Nothing has been evicted yet and nothing is wrong any more.
-    if (hurt === undefined || !(await judge.stillStands(hurt)))
+    // An intent that was held for long was decided on another cluster, and its place is kept no more.
+    const lapsed =
+      intent.signal !== 'Foreign' && wallMs() - intent.times.intent >= settings.reserveMinutes * 60_000;
+    const isOther = hurt !== undefined && hurt.fault.signal !== intent.signal;
+    // Nothing has been evicted yet: what is wrong now, if anything, is decided anew, under all brakes.
+    if (hurt === undefined || lapsed || isOther || !(await judge.stillStands(hurt)))
       return this.#record(stored, { kind: 'close', outcome: 'overtaken', times: {} }, false);
     const [brake] = judge.judgeBegun(hurt, await isHalted());
     if (brake !== undefined) return this.#hold(stored, 'EvictionHeld', brake.message, brake.retryAfterMs);
@@ -124,7 +135,10 @@ export class FailureEvictor {
   }
 
   async #deleteWorkers(stored: StoredIntent, setUid: string): Promise<Outcome> {
-    const { writes, isHalted, mayAct } = this.#options;
+    const { writes, isHalted, mayAct, settings, health } = this.#options;
+    if (settings.dryRun || !goesAsFarAs(settings.mode, 'evict'))
+      return this.#hold(stored, 'EvictionHeld', 'the configuration allows no destructive call', refusedMs);
+    if (health().stalestMs > settings.staleAfterSeconds * 1000) return later(lookAgainMs);
     const { intent } = stored;
     const ref = leaderRef(stored);
     const set = { ...ref, uid: setUid };
@@ -190,13 +204,13 @@ export class FailureEvictor {
     step: Extract<NextStep, { readonly kind: 'phase' | 'close' }>,
     byBerth: boolean,
   ): Promise<Outcome> {
-    const { book, report, mayAct } = this.#options;
+    const { book, judge, report, mayAct } = this.#options;
     if (!mayAct()) return later(lookAgainMs);
     const wasEvicted = stored.intent.times.evicted !== undefined;
     // The eviction was made; should the record of it fail, the next look finds the leader going.
     const next = await book.update(stored, stepped(stored.intent, step));
     if (!wasEvicted && next.intent.times.evicted !== undefined) report.evicted(next.intent, byBerth);
-    if (step.kind === 'close') report.closed(next.intent);
+    if (step.kind === 'close') report.closed(next.intent, judge.hurtOfIntent(next.intent) !== undefined);
     return { kind: 'moved', stored: next };
   }
 

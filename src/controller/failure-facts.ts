@@ -45,7 +45,8 @@ export function memberFacts(cache: ClusterCache, incarnation: Incarnation): read
         leads: pod === leader,
         stays: leaderStays && !pod.terminating && !pod.terminal,
         othersLive: living.some(other => other !== pod),
-        returnsAlone: restartPolicy === 'None',
+        // Of a group that is still starting LWS remakes no more than the pod (RecreateGroupAfterStart).
+        returnsAlone: restartPolicy === 'None' || restartPolicy === 'RecreateGroupAfterStart',
       },
     ];
   });

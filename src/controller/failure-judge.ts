@@ -137,7 +137,7 @@ export class FailureJudge {
 
   /** May the eviction of an intent that is there still be made? */
   judgeBegun(hurt: Hurt, halted: boolean): readonly Braked[] {
-    return brakesOnBegun(this.#facts(hurt, halted));
+    return brakesOnBegun(this.#facts(hurt, halted, hurt.leaderUid));
   }
 
   intentOf(hurt: Hurt, plan: readonly string[] | undefined): Intent {
@@ -209,12 +209,12 @@ export class FailureJudge {
     return seeMember(facts, settings).some(sighting => keyOf(sighting) === keyOf(fault));
   }
 
-  #facts(hurt: Hurt, halted: boolean): BrakeFacts {
+  #facts(hurt: Hurt, halted: boolean, begun?: string): BrakeFacts {
     const { cache, settings, book, nowMs, wallMs, health, apiCalls, holderForMs } = this.#options;
     const { incarnation, view, evidence, fault, mode, key } = hurt;
     const { namespace, owner, size } = view.membership;
     const serving = isServing(incarnation, size);
-    const breakers = book.breakerStates();
+    const breakers = book.breakerStates(begun);
     const question = { group: key, namespace, owner, serving, nowMs: wallMs() };
     return {
       settings,

@@ -139,7 +139,8 @@ export class FailureReport {
     this.#tellIntent(intent, 'Warning', reason, message);
   }
 
-  closed(intent: Intent): void {
+  /** @param stillHurt something is wrong with the group all the same */
+  closed(intent: Intent, stillHurt: boolean): void {
     const { sinks, log } = this.#options;
     const { times, outcome = 'failed' } = intent;
     const texts = Object.fromEntries(
@@ -148,7 +149,7 @@ export class FailureReport {
     log.info({ group: intent.group, outcome, cause: intent.cause, times: texts }, 'eviction closed');
     sinks.countEviction(intent.class, outcome);
     const leader = this.#options.cache.pod(intent.leaderUid);
-    if (outcome === 'overtaken' && times.evicted === undefined && leader !== undefined)
+    if (outcome === 'overtaken' && times.evicted === undefined && leader !== undefined && !stillHurt)
       sinks.condition(leader, 'False', 'Healed', healedText);
     if (outcome !== 'recovered') return;
     const steps: readonly (readonly [string, number | undefined, number | undefined])[] = [
@@ -178,9 +179,9 @@ export class FailureReport {
 
   /** Groups without LeaderWorkerSet have nothing above them that would make them anew as a whole. */
   notEvictable(key: string, pod: PodInfo, cause: string): void {
-    if (!this.#once(`labelled/${key}/${cause}`)) return;
+    if (!this.#once(`not-evictable/${key}/${cause}`)) return;
     this.#options.log.warn({ group: key, cause }, 'failure hurts a group that Berth does not evict');
-    const message = `${cause}; Berth does not evict groups without a LeaderWorkerSet yet`;
+    const message = `${cause}; Berth evicts no groups but those of a LeaderWorkerSet that are numbered`;
     this.#options.sinks.event(pod, 'Warning', 'FailureDetected', message);
   }
 

@@ -1,6 +1,10 @@
 import t from 'tap';
 import { berth } from '../../../src/api/names.ts';
+import { FailureBook } from '../../../src/controller/failure-book.ts';
+import { defaultFailureSettings } from '../../../src/failure/settings.ts';
+import type { ApiClient } from '../../../src/kube/api-client.ts';
 import { ApiError, ApiUnreachable } from '../../../src/kube/api-errors.ts';
+import { IntentStore } from '../../../src/kube/intent-store.ts';
 import { configOf, FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
 import { Replica } from '../failure/replica.ts';
 
@@ -322,6 +326,80 @@ t.test('what a PodDisruptionBudget refuses is held and never deleted instead', a
   cluster.evictionError = undefined;
   await replica.run(30_000, 500);
   t.same(cluster.destructive, ['evict uid-llm-0-1']);
+});
+
+t.test('an eviction that was held for long is decided anew, under all brakes', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 16);
+  const replica = new Replica(cluster);
+  const causes = [{ reason: 'DisruptionBudget' }];
+  cluster.evictionError = new ApiError({ status: 429, message: 'budget', causes });
+  hurtWorker(cluster);
+  await replica.run(90_000, 500);
+  t.ok(cluster.refusedEvictions > 0, 'decided, and refused by the API server');
+  Object.assign(replica, { room: false });
+  await replica.run(11 * 60_000, 5_000);
+  cluster.evictionError = undefined;
+  await replica.run(60_000, 1_000);
+  t.same(cluster.destructive, [], 'meanwhile there is no other place for it');
+  Object.assign(replica, { room: true });
+  await replica.run(60_000, 1_000);
+  t.same(cluster.destructive, ['evict uid-llm-0-1']);
+});
+
+t.test('what the book knows', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 2), 16);
+  hurtWorker(cluster);
+  await new Replica(cluster).run(62_000, 500);
+  const client: ApiClient = {
+    request: request => cluster.request(request),
+    stream: () => cluster.stream(),
+  };
+  const names = { namespace: 'berth-system', configMapName: 'berth-config' };
+  const { intents } = await new IntentStore({ client, ...names, timeoutMs: 1_000 }).list();
+  const [stored] = intents;
+  if (stored === undefined) throw new Error('no intent was made');
+  const trial = { ...stored.intent, phase: 'evicting' as const, outcome: undefined };
+  const resets: string[] = [];
+  let holds = true;
+  let tripped = [{ name: 'mass-failure' as const, trippedAtMs: 0, lastBadAtMs: 0, reason: 'many' }];
+  const book = new FailureBook({
+    store: {
+      create: () => Promise.reject(new Error('not asked here')),
+      update: () => Promise.reject(new Error('not asked here')),
+      list: () => Promise.resolve({ intents: [{ ...stored, intent: trial }], bad: [] }),
+      prune: () => Promise.resolve(0),
+      breakers: () => Promise.resolve(tripped),
+      trip: () => Promise.resolve(),
+      reset: () => Promise.resolve(),
+      isHalted: () => Promise.resolve(false),
+    },
+    settings: defaultFailureSettings,
+    wallMs: () => trial.times.intent + 1_000,
+    mayAct: () => holds,
+    readings: () => [
+      { name: 'mass-failure', reason: undefined, lastBadAtMs: 0, anyBad: true },
+      { name: 'domain-failure', reason: undefined, lastBadAtMs: 0, anyBad: true },
+    ],
+    onReset: name => resets.push(name),
+  });
+  await book.refresh();
+  t.equal(book.breakerStates()['mass-failure'], 'tripped', 'one trial at a time');
+  t.equal(book.breakerStates(trial.leaderUid)['mass-failure'], 'half-open', 'which may go on itself');
+  book.expire();
+  t.equal(book.isRead, false, 'another term of the Lease decides nothing before it has read');
+  t.equal(book.intents.length, 1, 'and keeps off the nodes that it knew of until then');
+
+  await book.refresh();
+  tripped = [];
+  holds = false;
+  await book.refresh();
+  t.same(resets, [], 'a breaker that the holder has closed was not reset by an administrator');
+  tripped = [{ name: 'mass-failure', trippedAtMs: 0, lastBadAtMs: 0, reason: 'many' }];
+  await book.refresh();
+  tripped = [];
+  holds = true;
+  await book.refresh();
+  t.same(resets, ['mass-failure'], 'the holder knows that it did not close it');
 });
 
 t.test('serving groups of one owner are taken down one after the other', async t => {
