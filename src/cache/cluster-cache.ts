@@ -193,6 +193,11 @@ export class ClusterCache {
     return this.#ledger.users(node);
   }
 
+  /** What is held on a node for one pod by itself: where it is pinned to, while it is not bound. */
+  heldFor(uid: string, node: string): Resources {
+    return this.#ledger.held(node, uid);
+  }
+
   /** Nodes on which at least one place is kept for a pod that asks for devices and is not bound yet. */
   heldNodes(): Iterable<string> {
     return this.#ledger.nodesWithHeldDevices();

@@ -1,5 +1,6 @@
 import { type GroupView, seatOf } from '../cache/group-view.ts';
 import { type PlacementMode, pinsPods } from '../group/owner.ts';
+import { noPlanYet } from '../group/plan-annotation.ts';
 import { isGated, type PodInfo } from '../group/pod-info.ts';
 
 /** What a group needs next. One thing at a time: each leads to changes that bring the group here again. */
@@ -14,6 +15,8 @@ export type GroupDecision =
   | { readonly kind: 'adopt'; readonly leader: PodInfo }
   /** Gated members have a seat in the plan. */
   | { readonly kind: 'pin'; readonly pods: readonly PodInfo[] }
+  /** Mode `extender`: a member was refused before it had a seat, and nothing has had it tried again since. */
+  | { readonly kind: 'wake'; readonly pod: PodInfo; readonly seat: string }
   /** A member cannot be where the plan says; it needs another seat. */
   | { readonly kind: 'reseat'; readonly pod: PodInfo; readonly rank: number; readonly cause: ReseatCause };
 
@@ -69,6 +72,8 @@ function decideSteered(facts: GroupFacts): GroupDecision {
   const { leader, plan } = view;
   if (leader === undefined || leader.foreignOwner !== undefined) return { kind: 'none' };
   if (plan === undefined) return { kind: leader.nodeName === undefined ? 'plan' : 'adopt', leader };
+  const strayed = decideStrayed(view, leader);
+  if (strayed !== undefined) return strayed;
   for (const [rank, pod] of [...view.members].sort(([a], [b]) => a - b)) {
     if (pod.nodeName !== undefined || pod.gates.length > 0) continue;
     const seat = seatOf(view, rank);
@@ -77,10 +82,24 @@ function decideSteered(facts: GroupFacts): GroupDecision {
     const trouble = facts.trouble(seat);
     if (trouble !== undefined) return { kind: 'reseat', pod, rank, cause: trouble };
     const forMs = facts.unschedulableForMs(pod);
-    if (forMs !== undefined && forMs >= facts.strandedAfterMs)
-      return { kind: 'reseat', pod, rank, cause: 'Unschedulable' };
+    if (forMs === undefined || forMs < facts.strandedAfterMs) continue;
+    if (pod.unschedulableMessage?.includes(noPlanYet)) return { kind: 'wake', pod, seat };
+    return { kind: 'reseat', pod, rank, cause: 'Unschedulable' };
   }
   return hasUnplannedBoundRank(view) ? { kind: 'adopt', leader } : { kind: 'none' };
+}
+
+/** A member that was on its way to its old seat when the plan was made anew: the others follow it. */
+function decideStrayed(view: GroupView, leader: PodInfo): GroupDecision | undefined {
+  const strayed = [...view.members].some(([rank, pod]) => {
+    const seat = seatOf(view, rank);
+    return pod.nodeName !== undefined && seat !== undefined && seat !== pod.nodeName;
+  });
+  if (!strayed) return undefined;
+  const waiting = [...view.members].find(([, pod]) => pod.nodeName === undefined && pod.gates.length === 0);
+  if (waiting === undefined) return { kind: 'adopt', leader };
+  const [rank, pod] = waiting;
+  return { kind: 'reseat', pod, rank, cause: 'SeatTaken' };
 }
 
 /** A pinned pod cannot be moved, for its spec froze when the gate went: it has to be made anew somewhere else. */

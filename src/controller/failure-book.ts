@@ -88,6 +88,10 @@ export class FailureBook {
       .sort((a, b) => a.intent.times.intent - b.intent.times.intent);
   }
 
+  get open(): readonly StoredIntent[] {
+    return [...this.#intents.values()].filter(({ intent }) => intent.phase !== 'closed');
+  }
+
   openGroups(): ReadonlySet<string> {
     return new Set(this.intents.filter(intent => intent.phase !== 'closed').map(intent => intent.group));
   }

@@ -121,11 +121,11 @@ export class FailureController {
     const holds = this.#acts();
     this.#excludeNodes();
     await this.#book.refresh();
-    // Every replica answers admission and the scheduler, so every one must know which nodes to keep off.
+    // Every replica answers admission and the scheduler, so every one must know what to keep off.
     this.#excludeNodes();
+    this.#evictor.keepPlaces(this.#book.open);
     if (!holds) return;
     if (!this.#acts()) return this.standDown();
-    this.#evictor.keepOnly(this.#book.openGroups());
     for (const bad of this.#book.bad) report.badIntent(bad);
     for (const key of this.#book.openGroups()) this.#queue.add(`group:${key}`);
     for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).length === 0) report.healed(uid);

@@ -47,8 +47,8 @@ type Outcome =
  */
 export class FailureEvictor {
   readonly #options: FailureEvictorOptions;
-  /** Nodes kept free, by group. */
-  readonly #reserved = new Map<string, string>();
+  /** Groups for which a place is kept. */
+  readonly #reserved = new Set<string>();
   /** When the API server may be asked again after it refused, by leader UID; wall-clock milliseconds. */
   readonly #refusedUntil = new Map<string, number>();
 
@@ -56,14 +56,18 @@ export class FailureEvictor {
     this.#options = options;
   }
 
-  /** Gives up the places of groups without an open intent: somebody may have deleted it. */
-  keepOnly(groups: ReadonlySet<string>): void {
-    for (const group of [...this.#reserved.keys()]) if (!groups.has(group)) this.#reserve(group, []);
+  /**
+   * Keeps the places of open intents and gives the others up, for somebody may have deleted an intent. In every replica:
+   * each of them may be the one that kube-scheduler asks.
+   */
+  keepPlaces(open: readonly StoredIntent[]): void {
+    for (const stored of open) this.#keepPlace(stored);
+    const groups = new Set(open.map(({ intent }) => intent.group));
+    for (const group of [...this.#reserved]) if (!groups.has(group)) this.#reserve(group, []);
   }
 
-  /** Another holder decides now, and reserves for itself. */
+  /** Another holder decides now. */
   standDown(): void {
-    for (const group of [...this.#reserved.keys()]) this.#reserve(group, []);
     this.#refusedUntil.clear();
   }
 
@@ -274,10 +278,8 @@ export class FailureEvictor {
   }
 
   #reserve(group: string, seats: readonly { readonly node: string; readonly requests: Resources }[]): void {
-    const nodes = seats.map(({ node }) => node).join();
-    if ((this.#reserved.get(group) ?? '') === nodes) return;
-    if (nodes === '') this.#reserved.delete(group);
-    else this.#reserved.set(group, nodes);
+    if (seats.length === 0 && !this.#reserved.delete(group)) return;
+    if (seats.length > 0) this.#reserved.add(group);
     this.#options.cache.reservePlace(group, seats);
   }
 }

@@ -287,6 +287,10 @@ export class PlacementController {
       case 'pin':
         await this.#eachPod(decision.pods, pod => placeOps(pod, seatOf(view, rankOf(pod) ?? 0) ?? ''));
         return;
+      case 'wake':
+        report.steered(decision.pod, decision.seat);
+        this.#queue.addAfter(`group:${view.key}`, recheckMs);
+        return;
       case 'reseat':
         if (view.leader !== undefined && cache.pod(decision.pod.uid) !== undefined)
           await this.#reseat(view, view.leader, decision);
@@ -345,7 +349,10 @@ export class PlacementController {
         seats.set(rank, pod.nodeName);
     }
     // Members on their way through kube-scheduler will be written down when they are bound.
-    const onTheirWay = [...view.members.values()].some(pod => pod.nodeName === undefined && !isGated(pod));
+    // In mode extender they are refused until a plan says where, so they are on no way.
+    const onTheirWay =
+      this.#modeOf(view.key) !== 'extender' &&
+      [...view.members.values()].some(pod => pod.nodeName === undefined && !isGated(pod));
     const ranks = Array.from({ length: view.membership.size }, (_, rank) => rank);
     // An adopted plan is written again when strays are found bound: whoever is away meanwhile keeps the seat it has.
     for (const rank of ranks) {
@@ -370,7 +377,7 @@ export class PlacementController {
       nodes,
       requests,
     };
-    await this.#writePlanOnly(view, leader, annotation);
+    if (!(await this.#writePlanOnly(view, leader, annotation))) return;
     report.adopted(view, nodes);
     const gated = [...view.members]
       .filter(([rank, pod]) => isGated(pod) && nodes[rank] === '')
@@ -403,27 +410,25 @@ export class PlacementController {
     }
     const excludedNodes = new Map(waiting.excludedNodes(view.key));
     if (bad !== undefined && cause !== 'SeatTaken') excludedNodes.set(bad, `not usable (${cause})`);
+    const alone = [rank, ...this.#otherUnseated(view, rank)];
     const steers = this.#modeOf(view.key) === 'extender';
-    const moving = [rank, ...this.#otherUnseated(view, rank, steers)];
-    const kept = new Map<number, string>();
-    info.demands.forEach((_, r) => {
-      const seat = seatOf(view, r);
-      if (!moving.includes(r) && seat !== undefined) kept.set(r, view.members.get(r)?.nodeName ?? seat);
-    });
+    // The others stay where they are first of all: they may be on their way there at this very moment.
+    const free = steers ? unboundRanks(view) : [];
     const found =
-      rank === 0 && !steers
-        ? undefined
-        : waiting.planRanks(info, [...kept.keys(), ...moving], kept, excludedNodes);
+      (rank === 0 && !steers ? undefined : this.#seatsFor(view, info, alone, excludedNodes)) ??
+      (steers ? this.#seatsFor(view, info, free, excludedNodes) : undefined);
+    const changed = [...(found ?? [])].flatMap(([r, node]) => (node === seatOf(view, r) ? [] : [r]));
     if (found !== undefined) {
       if (pod.pinnedTo !== undefined && !this.#replans.take(view.key, nowMs()))
         return this.#outOfBudget(view, leader);
       const generation = (view.plan?.generation ?? 0) + 1;
       const requests = info.demands.map(demand => demand.requests);
       const nodes = info.demands.map((_, r) => found.get(r) ?? '');
-      await this.#writePlanOnly(view, leader, { leaderUid: leader.uid, generation, nodes, requests });
+      const plan = { leaderUid: leader.uid, generation, nodes, requests };
+      if (!(await this.#writePlanOnly(view, leader, plan))) return;
       report.reseated(view, pod, nodes[rank] ?? '', cause);
       // kube-scheduler hears nothing of the leader's new plan; a change of the pod itself has it tried again.
-      if (steers) for (const r of moving) this.#wake(view.members.get(r), nodes[r] ?? '');
+      if (steers) for (const r of changed) this.#wake(view.members.get(r), nodes[r] ?? '');
       if (pod.pinnedTo !== undefined) await this.#remake(pod, 'Background', 'member');
       return;
     }
@@ -434,14 +439,31 @@ export class PlacementController {
     if (pod !== undefined && pod.nodeName === undefined) this.#options.report.steered(pod, node);
   }
 
-  /**
-   * Ranks without a bound pod whose seat is gone too: they move in the same plan. Where nothing is pinned every unbound
-   * rank may.
-   */
-  #otherUnseated(view: GroupView, rank: number, steers: boolean): readonly number[] {
+  /** Seats for some ranks while all others keep theirs. What is held for the ranks that move does not stand in their way. */
+  #seatsFor(
+    view: GroupView,
+    info: GroupInfo,
+    moving: readonly number[],
+    excludedNodes: ReadonlyMap<string, string>,
+  ): ReadonlyMap<number, string> | undefined {
+    const { cache, waiting } = this.#options;
+    const kept = new Map<number, string>();
+    info.demands.forEach((_, rank) => {
+      const seat = seatOf(view, rank);
+      if (!moving.includes(rank) && seat !== undefined)
+        kept.set(rank, view.members.get(rank)?.nodeName ?? seat);
+    });
+    // Who is bound counts as a user of its node; only where nobody else waits may all that the group holds be let go.
+    const others = [...kept.keys()].some(rank => view.members.get(rank)?.nodeName === undefined);
+    const movers = new Set(moving.flatMap(rank => view.members.get(rank) ?? []));
+    const snapshot = others ? cache.snapshot() : cache.snapshotWithout(movers, [view.key]);
+    return waiting.planRanks(info, [...kept.keys(), ...moving], kept, excludedNodes, snapshot);
+  }
+
+  /** Ranks without a pod whose seat is gone too: they move in the same plan. */
+  #otherUnseated(view: GroupView, rank: number): readonly number[] {
     return (view.plan?.nodes ?? []).flatMap((node, other) => {
       const member = view.members.get(other);
-      if (steers) return other === rank || member?.nodeName !== undefined ? [] : [other];
       if (other === rank || other === 0 || member?.nodeName !== undefined || member?.pinnedTo !== undefined)
         return [];
       return node === '' || this.#troubleOf(node) !== undefined ? [other] : [];
@@ -505,15 +527,18 @@ export class PlacementController {
     report.remade(pod, scope, await writes.deletePod(pod, propagation));
   }
 
-  async #writePlanOnly(view: GroupView, leader: PodInfo, annotation: PlanAnnotation): Promise<void> {
+  /** False when the leader is not what it was: decided again then. */
+  async #writePlanOnly(view: GroupView, leader: PodInfo, annotation: PlanAnnotation): Promise<boolean> {
     const { cache } = this.#options;
     cache.assumePlan(leader, annotation);
     try {
       await this.#patch(leader, planOps(leader, formatPlanAnnotation(annotation)));
+      return true;
     } catch (error) {
       cache.forgetPlan(leader);
       if (!this.#isStale(error)) throw error;
       this.#queue.addRateLimited(`group:${view.key}`);
+      return false;
     }
   }
 
@@ -635,4 +660,10 @@ export class PlacementController {
     }
     return nowMs() - known.sinceMs;
   }
+}
+
+function unboundRanks(view: GroupView): readonly number[] {
+  return (view.plan?.nodes ?? []).flatMap((_, rank) =>
+    view.members.get(rank)?.nodeName === undefined ? [rank] : [],
+  );
 }

@@ -117,13 +117,14 @@ export class WaitingList {
     ranks: readonly number[],
     fixed: ReadonlyMap<number, string>,
     excludedNodes: ReadonlyMap<string, string>,
+    snapshot: ClusterSnapshot = this.#options.cache.snapshot(),
   ): ReadonlyMap<number, string> | undefined {
     const named = [0, ...ranks.filter(rank => rank !== 0).sort((a, b) => a - b)];
     const demands = named.flatMap(rank => group.demands[rank] ?? []);
     const kept = new Map(
       named.flatMap((rank, at) => (fixed.has(rank) ? [[at, fixed.get(rank) ?? ''] as const] : [])),
     );
-    const result = this.plan({ demands, topology: group.topology, fixed: kept, excludedNodes });
+    const result = this.plan({ demands, topology: group.topology, fixed: kept, excludedNodes, snapshot });
     if (result.kind !== 'plan') return undefined;
     return new Map(named.map((rank, at) => [rank, result.nodes[at] ?? '']));
   }

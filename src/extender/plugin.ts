@@ -114,10 +114,14 @@ export async function extenderRoutes(server: FastifyInstance, options: ExtenderO
     if (args.kind === 'nodes') return { outcome: 'invalid', status: 200, body: filterError(wholeNodesText) };
     const { pod, names } = args;
     const verdict = observeOnly ? anywhere : verdictFor(cache, pod, offers.pendingFor(pod.uid));
-    if ('offered' in verdict && verdict.offered !== undefined)
-      offers.note(pod.uid, verdict.offered.devices, verdict.offered.nodes);
     logVerdict(log, refusals, pod, verdict, names.count);
-    return { outcome: verdict.kind, status: 200, body: filterAnswer(filterNames(verdict, names)) };
+    const result = filterNames(verdict, names);
+    if ('offered' in verdict && verdict.offered !== undefined) {
+      const { nodes, devices } = verdict.offered;
+      // Where kube-scheduler cannot send it, it takes nothing.
+      offers.note(pod.uid, devices, new Set([...nodes].filter(node => result.kept.has(node))));
+    }
+    return { outcome: verdict.kind, status: 200, body: filterAnswer(result) };
   });
 
   serve('prioritize', prioritizePath, (body, log) => {

@@ -1,8 +1,8 @@
-import { berth } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import { type GroupView, seatOf } from '../cache/group-view.ts';
 import {
+  addResources,
   fits,
   isAcceleratorResource,
   noResources,
@@ -11,6 +11,7 @@ import {
 } from '../cluster/resources.ts';
 import { groupKeyOf, isMembershipError, type Membership } from '../group/membership.ts';
 import { pinsPods } from '../group/owner.ts';
+import { noPlanYet } from '../group/plan-annotation.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 
 /**
@@ -54,7 +55,7 @@ const awaitsPlan: Claim = { kind: 'awaits-plan' };
 
 export const sentences = {
   only: 'berth: this pod is planned for another node',
-  unplanned: `berth: the group has no plan yet; see condition ${berth.placedCondition} on its leader`,
+  unplanned: noPlanYet,
   excluded: 'berth: the planned node of this pod is excluded; another place is looked for',
   gone: 'berth: the planned node of this pod is gone; another place is looked for',
   except: 'berth: the devices of this node are held for a planned pod, or the node is excluded',
@@ -180,8 +181,8 @@ function lastWord(cache: ClusterCache, node: string): Verdict {
 }
 
 /**
- * Devices only: CPU and memory are held as far as taints keep strangers off. What is held on the node to which the pod
- * itself is pinned or planned is held for it, among others.
+ * Devices only: CPU and memory are held as far as taints keep strangers off. What is held for the pod itself does not
+ * stand in its way.
  */
 function keptOffHeldDevices(
   cache: ClusterCache,
@@ -193,11 +194,13 @@ function keptOffHeldDevices(
   const nodes = new Set(cache.excludedNodes.keys());
   const offered = new Set<string>();
   for (const node of cache.heldNodes()) {
-    if (node === own) continue;
+    // A pod of the node itself, DaemonSet's or mirror, has nowhere else to go.
+    if (node === own && pod.foreignOwner !== undefined) continue;
     const info = cache.nodeInfo(node);
     if (info === undefined) continue;
+    const free = node === own ? addResources(info.free, cache.heldFor(pod.uid, node)) : info.free;
     // Most held nodes are held whole: what others may be about to take is asked for the rest only.
-    const room = fits(info.free, devices) && fits(subtractResources(info.free, pendingOn(node)), devices);
+    const room = fits(free, devices) && fits(subtractResources(free, pendingOn(node)), devices);
     (room ? offered : nodes).add(node);
   }
   const rest = offered.size === 0 ? {} : { offered: { nodes: offered, devices } };

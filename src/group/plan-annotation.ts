@@ -1,3 +1,4 @@
+import { berth } from '../api/names.ts';
 import { formatResource, QuantityError } from '../cluster/quantity.ts';
 import { type Resources, resourcesFrom } from '../cluster/resources.ts';
 
@@ -21,6 +22,9 @@ export interface PlanAnnotationError {
   readonly code: 'InvalidPlan';
   readonly message: string;
 }
+
+/** What a member without a seat is told where the extender carries the plan: the same words each time. */
+export const noPlanYet = `berth: the group has no plan yet; see condition ${berth.placedCondition} on its leader`;
 
 /** All annotations of an object together may have 256 KiB; the plan takes at most half of it. */
 export const maxPlanAnnotationBytes = 128 * 1024;

@@ -6,7 +6,7 @@ import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { decideGroup, type GroupDecision, type GroupFacts } from '../../../src/controller/decide.ts';
 import { byPriorityThenAge, firstAged, WindowBudget } from '../../../src/controller/waiting-line.ts';
 import { decodeStatefulSet } from '../../../src/group/owner.ts';
-import { formatPlanAnnotation } from '../../../src/group/plan-annotation.ts';
+import { formatPlanAnnotation, noPlanYet } from '../../../src/group/plan-annotation.ts';
 import { drawFleet } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode } from '../../builders/planning.ts';
@@ -111,6 +111,9 @@ t.test(
     const free = { gated: false };
     const worker = group.worker(1, free);
     const forLong = () => 10_000;
+    const message = `0/3 nodes are available: 3 ${noPlanYet}.`;
+    const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message }];
+    const refusedUnplanned: Pod = { ...worker, status: { conditions } };
     const cases: readonly [string, readonly Pod[], Partial<GroupFacts>, Partial<GroupDecision> & object][] = [
       ['gates of another mode go', [group.leader()], {}, { kind: 'release' }],
       ['an unbound leader is planned', [group.leader(free)], {}, { kind: 'plan' }],
@@ -123,6 +126,24 @@ t.test(
         { kind: 'reseat' },
       ],
       ['or their node is gone', [planned(['a', 'x', 'c']), worker], {}, { kind: 'reseat' }],
+      [
+        'a member elsewhere than planned draws the others after it',
+        [planned(), group.worker(1, { ...free, node: 'x' }), group.worker(2, free)],
+        {},
+        { kind: 'reseat', rank: 2, cause: 'SeatTaken' },
+      ],
+      [
+        'and is written down when all are bound',
+        [planned(), group.worker(1, { ...free, node: 'x' })],
+        {},
+        { kind: 'adopt' },
+      ],
+      [
+        'who was refused before it had a seat is tried again',
+        [planned(), refusedUnplanned],
+        { unschedulableForMs: forLong },
+        { kind: 'wake', seat: 'b' },
+      ],
       ['a rank left out stays out', [planned(['a', '', 'c']), worker], {}, { kind: 'none' }],
     ];
     for (const [what, pods, facts, decision] of cases)

@@ -181,6 +181,42 @@ t.test('in mode extender the leader gets its plan and nothing else', async t => 
   });
 });
 
+t.test('in mode extender the seats of a group are no obstacle to planning it again', async t => {
+  const required = { ...group.parts, size: 3, annotations: { [berth.requiredTopology]: 'rack' } };
+  const three = new LwsGroup(required);
+  const w = world({ mode: 'extender' });
+  const extra = fleet.nodes.slice(0, 2).map((node, i) => ({
+    ...node,
+    metadata: { ...node.metadata, name: `r0-more-${i}`, uid: `uid-r0-more-${i}` },
+  }));
+  for (const node of extra) w.cache.nodes.upsert(decodeNode(node));
+  w.cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(three.owner()));
+  w.see(three.leader({ gated: false }));
+  await w.clock.advance(50);
+  await w.answer();
+  const plan = w.writes[0]?.ops.find(({ path }) => path.includes('annotations'));
+  const text = plan !== undefined && 'value' in plan ? String(plan.value) : '';
+  w.see(three.leader({ gated: false, annotations: { [berth.plan]: text } }));
+  const seat = w.cache.group(three.key)?.plan?.nodes[0] ?? '';
+  w.cache.setExcludedNodes(new Map([[seat, 'a device is unhealthy']]));
+  await w.clock.advance(50);
+  await w.answer();
+  t.strictSame(w.writes.map(words), [['plan'], ['plan']], 'three of the four hosts of its rack are left');
+  const nodes = w.cache.group(three.key)?.plan?.nodes ?? [];
+  t.equal(new Set(nodes).size, 3);
+  t.notOk(nodes.includes(seat));
+});
+
+t.test('in mode extender an adopted group has seats for the workers that wait', async t => {
+  const w = world({ mode: 'extender' });
+  addOwner(w);
+  w.see(group.leader({ gated: false, node: 'a' }), group.worker(1, { gated: false }));
+  await w.clock.advance(50);
+  await w.answer();
+  t.strictSame(w.writes.map(words), [['plan']]);
+  t.notOk(w.cache.group(group.key)?.plan?.nodes.includes(''), 'nobody is left to kube-scheduler');
+});
+
 t.test('a plan that kube-scheduler has acted on already is written all the same', async t => {
   const w = world({ mode: 'extender' });
   addOwner(w);

@@ -155,6 +155,11 @@ t.test('a burst of strangers is not let onto the same free devices of a partly h
   t.same(await allowed('three'), ['c', 'd']);
   cache.pods.upsert(decode(podOf({ name: 'two', namespace: 'others', gpu: 2, node: 'a' })));
   t.same(await allowed('three'), ['b', 'c', 'd'], 'it has taken what was free there');
+  const narrow = await post('/filter', nodeArgs(stranger('narrow'), ['a']));
+  t.same(narrow.json().NodeNames, [], 'it can go to a only, and a is full');
+  wait(5_000);
+  await post('/filter', nodeArgs(stranger('narrow'), ['a']));
+  t.same(await allowed('three'), ['b', 'c', 'd'], 'who was refused everywhere takes nothing');
   wait(5_000);
   t.same(await allowed('four'), ['b', 'c', 'd'], 'an offer that nobody took is forgotten');
 });
