@@ -50,7 +50,8 @@ t.test('dead nodes of four groups: held until fenced, then whole', async t => {
   // One host more in each rack than a group needs.
   await withFleet(t, cluster, { name: 'racks-of-5', nodes: racks({ racks: 5, hostsPerRack: 5, gpus: 8 }) });
   const nodes = await listNodes(cluster);
-  await runBerth(t, cluster, { failure: fastFailure });
+  // Longer than it takes to be sure that the simulated kubelet stays silent.
+  await runBerth(t, cluster, { failure: { ...fastFailure, nodeUnknownAfterSeconds: 4 } });
   t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster);
   for (const name of [...scenes.map(scene => scene.name), 'healthy'])
@@ -72,7 +73,7 @@ t.test('dead nodes of four groups: held until fenced, then whole', async t => {
 
   const calls = await watchDestruction(cluster);
   const deadMs = Date.now();
-  for (const { node } of patients) await killNode(t, cluster, namespace, node);
+  await Promise.all(patients.map(({ node }) => killNode(t, cluster, namespace, node)));
   const instructions = new Map<string, string>();
   await until('all four to be held', 60_000, async () => {
     for (const patient of patients) {

@@ -22,7 +22,7 @@ export async function killNode(t: Test, cluster: Cluster, namespace: string, nam
   await until(`node ${name} to stay silent`, 20_000, async () => {
     const status = { conditions: [readyCondition('Unknown', 'NodeStatusUnknown')] };
     await cluster.request('PATCH', `/api/v1/nodes/${name}/status`, { status }, strategicMergePatch);
-    await delay(300);
+    await delay(1_500);
     const node = await cluster.request<Node>('GET', `/api/v1/nodes/${name}`);
     return node.status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'Unknown';
   });
