@@ -18,7 +18,9 @@ const leasePath = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/lease
 export async function killNode(t: Test, cluster: Cluster, namespace: string, name: string): Promise<void> {
   t.teardown(() => bringBack(cluster, namespace, name));
   await silenceNode(cluster, name);
-  // KWOK stands back once it has seen that another holds the Lease; until then it sets right what it finds.
+  // KWOK does not always see that another holds the Lease, so it is told in its own words as well.
+  await annotateSilent(cluster, namespace, name, 'true');
+  // What it has begun before it still does.
   await until(`node ${name} to stay silent`, 20_000, async () => {
     const status = { conditions: [readyCondition('Unknown', 'NodeStatusUnknown')] };
     await cluster.request('PATCH', `/api/v1/nodes/${name}/status`, { status }, strategicMergePatch);
@@ -32,7 +34,24 @@ export async function killNode(t: Test, cluster: Cluster, namespace: string, nam
   }
 }
 
+async function annotateSilent(
+  cluster: Cluster,
+  namespace: string,
+  name: string,
+  value: 'true' | null,
+): Promise<void> {
+  const body = { metadata: { annotations: { 'bed.berth.test/silent': value } } };
+  await cluster.request('PATCH', `/api/v1/nodes/${name}`, body).catch(ignoreGone);
+  for (const pod of await podsOn(cluster, namespace, name))
+    await cluster.request('PATCH', podPath(pod), body).catch(ignoreGone);
+}
+
+function ignoreGone(error: unknown): void {
+  if (!(error instanceof ApiFailure && error.status === 404)) throw error;
+}
+
 async function bringBack(cluster: Cluster, namespace: string, name: string): Promise<void> {
+  await annotateSilent(cluster, namespace, name, null);
   if (await exists(cluster, `/api/v1/nodes/${name}`)) await reviveNode(cluster, name);
   // The next node of that name shall find a Lease that nobody holds.
   else if (await exists(cluster, `${leasePath}/${name}`))
