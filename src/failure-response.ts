@@ -14,6 +14,7 @@ import { IntentStore } from './kube/intent-store.ts';
 import { WorkQueue } from './kube/work-queue.ts';
 import type { GroupPlan } from './planner/plan.ts';
 import type { Rejection, Undecided } from './planner/rejection.ts';
+import { setCounts } from './telemetry/metrics.ts';
 
 export interface FailureParts extends BerthOptions {
   readonly cache: ClusterCache;
@@ -85,17 +86,8 @@ function sinksOf({ announcements, metrics }: FailureParts): FailureReportSinks {
       announcements.condition(pod, { type: berth.failureCondition, status, reason, message }),
     countEviction: (signalClass, outcome) => evictions.inc({ class: signalClass, outcome }),
     observeRecovery: (step, seconds) => recovery.observe({ step }, seconds),
-    setBrakes: groups => {
-      brakes.reset();
-      for (const [brake, count] of groups) brakes.set({ brake }, count);
-    },
-    setOpenIntents: counts => {
-      intentsOpen.reset();
-      for (const [phase, count] of counts) intentsOpen.set({ phase }, count);
-    },
-    setFailures: groups => {
-      failures.reset();
-      for (const [signal, count] of groups) failures.set({ signal }, count);
-    },
+    setBrakes: groups => setCounts(brakes, groups),
+    setOpenIntents: counts => setCounts(intentsOpen, counts),
+    setFailures: groups => setCounts(failures, groups),
   };
 }

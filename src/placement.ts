@@ -8,6 +8,7 @@ import { placementWrites } from './controller/placement-writes.ts';
 import { WaitingList } from './controller/waiting-list.ts';
 import type { Clock } from './kube/clock.ts';
 import { WorkQueue } from './kube/work-queue.ts';
+import { setCounts } from './telemetry/metrics.ts';
 
 export interface PlacementParts extends BerthOptions {
   readonly cache: ClusterCache;
@@ -32,10 +33,7 @@ export function makePlacement({
     ownerEvent: (owner, type, reason, message) => announcements.ownerEvent(owner, type, reason, message),
     condition: (pod, status, reason, message) =>
       announcements.condition(pod, { type: berth.placedCondition, status, reason, message }),
-    setWaiting: counts => {
-      metrics.groupsWaiting.reset();
-      for (const [reason, count] of counts) metrics.groupsWaiting.set({ reason }, count);
-    },
+    setWaiting: counts => setCounts(metrics.groupsWaiting, counts),
     countPlaced: seconds => {
       metrics.groupsPlaced.inc();
       metrics.placement.observe(seconds);

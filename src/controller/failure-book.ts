@@ -83,8 +83,8 @@ export class FailureBook {
 
   /** Open intents of a group, the oldest first. */
   openOf(group: string): readonly StoredIntent[] {
-    return [...this.#intents.values()]
-      .filter(({ intent }) => intent.group === group && intent.phase !== 'closed')
+    return this.open
+      .filter(({ intent }) => intent.group === group)
       .sort((a, b) => a.intent.times.intent - b.intent.times.intent);
   }
 
@@ -93,7 +93,7 @@ export class FailureBook {
   }
 
   openGroups(): ReadonlySet<string> {
-    return new Set(this.intents.filter(intent => intent.phase !== 'closed').map(intent => intent.group));
+    return new Set(this.open.map(({ intent }) => intent.group));
   }
 
   /** Reads all intents and breakers anew. */
@@ -118,12 +118,8 @@ export class FailureBook {
 
   /** Writes what has tripped and was not written yet: from now on it outlives this process. */
   async keepTripped(): Promise<void> {
-    const { store, mayAct } = this.#options;
-    for (const [name, { tripped, written }] of [...this.#breakers]) {
-      if (written !== undefined || !mayAct()) continue;
-      await store.trip(tripped);
-      this.#breakers.set(name, { tripped, written: tripped });
-    }
+    for (const { tripped, written } of [...this.#breakers.values()])
+      if (written === undefined && this.#options.mayAct()) await this.#write(tripped);
   }
 
   async prune(): Promise<void> {
@@ -190,9 +186,13 @@ export class FailureBook {
         if (written !== undefined) await store.reset(name);
         this.#breakers.delete(name);
       } else if (JSON.stringify(tripped) !== JSON.stringify(written)) {
-        await store.trip(tripped);
-        this.#breakers.set(name, { tripped, written: tripped });
+        await this.#write(tripped);
       }
     }
+  }
+
+  async #write(tripped: TrippedBreaker): Promise<void> {
+    await this.#options.store.trip(tripped);
+    this.#breakers.set(tripped.name, { tripped, written: tripped });
   }
 }

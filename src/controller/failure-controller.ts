@@ -128,8 +128,7 @@ export class FailureController {
     if (!this.#acts()) return this.standDown();
     for (const bad of this.#book.bad) report.badIntent(bad);
     for (const key of this.#book.openGroups()) this.#queue.add(`group:${key}`);
-    for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).length === 0) report.healed(uid);
-    report.publish(this.#book.intents, this.#watch.countsBySignal());
+    this.#publish();
     await this.#book.prune();
   }
 
@@ -152,6 +151,11 @@ export class FailureController {
       await this.#book.refresh();
       this.#again(key, 1_000);
     }
+    this.#publish();
+  }
+
+  /** What was held and is well by now, and how things stand. */
+  #publish(): void {
     const { report } = this.#options;
     for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).length === 0) report.healed(uid);
     report.publish(this.#book.intents, this.#watch.countsBySignal());

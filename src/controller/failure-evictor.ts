@@ -2,7 +2,7 @@ import type { Pod } from '../api/kubernetes.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Resources } from '../cluster/resources.ts';
-import type { Intent } from '../failure/intent.ts';
+import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import { controllerOf, isMembershipError, membershipOf } from '../group/membership.ts';
@@ -263,14 +263,13 @@ export class FailureEvictor {
       this.#reserve(group, []);
       return;
     }
-    const [namespace = '', name = ''] = [group.slice(0, group.indexOf('/')), intent.owner.name];
     const seats = plan.flatMap((node, rank) => {
       const member = intent.members.find(known => known.rank === rank);
       const pod = member === undefined ? undefined : cache.pod(member.uid);
       const requests =
         (pod?.terminal === false ? pod.requests : undefined) ??
         view?.plan?.requests[rank] ??
-        cache.largestWorker(namespace, name, view?.membership.revision ?? '');
+        cache.largestWorker(namespaceOf(intent), intent.owner.name, view?.membership.revision ?? '');
       return requests === undefined ? [] : [{ node, requests }];
     });
     // Without any pod left nothing tells the requests, but what was reserved before holds still.
@@ -289,8 +288,7 @@ function later(afterMs: number): Outcome {
 }
 
 function leaderRef({ intent }: StoredIntent): { namespace: string; name: string; uid: string } {
-  const namespace = intent.group.slice(0, intent.group.indexOf('/'));
-  return { namespace, name: intent.leaderName, uid: intent.leaderUid };
+  return { namespace: namespaceOf(intent), name: intent.leaderName, uid: intent.leaderUid };
 }
 
 function goesInForeground(leader: Pod | undefined, uid: string): boolean {

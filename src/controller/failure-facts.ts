@@ -3,7 +3,7 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import { type Incarnation, incarnationsOf } from '../failure/incarnation.ts';
-import type { Intent } from '../failure/intent.ts';
+import { type Intent, namespaceOf } from '../failure/intent.ts';
 import type { IntentFacts, NewIncarnation, OldMember } from '../failure/next-step.ts';
 import { type FailureMode, type FailureSettings, leastMode } from '../failure/settings.ts';
 import { type MemberFacts, outOfServiceTaint } from '../failure/signals.ts';
@@ -118,7 +118,7 @@ export function intentFacts(
   const old = [...cache.podsOfGroup(intent.group)].filter(isOld);
   const leader = old.find(pod => pod.uid === intent.leaderUid);
   const view = cache.group(intent.group);
-  const namespace = intent.group.slice(0, intent.group.indexOf('/'));
+  const namespace = namespaceOf(intent);
   return {
     ...rest,
     ownerWants:

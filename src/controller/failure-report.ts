@@ -2,8 +2,7 @@ import type { Logger } from 'pino';
 import { lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { Braked, BrakeName } from '../failure/brakes.ts';
-import type { Intent } from '../failure/intent.ts';
-import { timeText } from '../failure/intent.ts';
+import { type Intent, namespaceOf, timeText } from '../failure/intent.ts';
 import type { Sighting } from '../failure/signals.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import type { BadIntent } from '../kube/intent-store.ts';
@@ -218,10 +217,9 @@ export class FailureReport {
 
   #tellIntent(intent: Intent, type: 'Normal' | 'Warning', reason: string, message: string): void {
     const { cache } = this.#options;
-    const namespace = intent.group.slice(0, intent.group.indexOf('/'));
     const pod = cache.group(intent.group)?.leader ?? cache.pod(intent.leaderUid);
     const { name, uid } = intent.owner;
-    const owner = { apiVersion: lws.apiVersion, kind: lws.kind, namespace, name, uid };
+    const owner = { apiVersion: lws.apiVersion, kind: lws.kind, namespace: namespaceOf(intent), name, uid };
     this.#tell(intent.group, pod, owner, type, reason, message);
   }
 

@@ -134,6 +134,11 @@ export function parseIntent(text: string): Intent | IntentError {
   return intent;
 }
 
+/** Namespace of an intent's group. */
+export function namespaceOf({ group }: Pick<Intent, 'group'>): string {
+  return group.slice(0, group.indexOf('/'));
+}
+
 /** RFC 3339 in UTC with milliseconds. */
 export function timeText(ms: number): string;
 export function timeText(ms: number | undefined): string | null;

@@ -73,6 +73,15 @@ export function createMetrics(): Metrics {
   };
 }
 
+/** Makes a gauge show these counts by the value of its one label, and nothing else. */
+export function setCounts<Label extends string>(
+  gauge: Gauge<Label>,
+  counts: ReadonlyMap<string, number>,
+): void {
+  gauge.reset();
+  for (const [value, count] of counts) gauge.labels(value).set(count);
+}
+
 function placementMetrics(registry: Registry) {
   const registers = [registry];
   return {
