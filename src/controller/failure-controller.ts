@@ -184,6 +184,8 @@ export class FailureController {
     const judgement = this.#judge.judgeNew(current, halted);
     if (this.#holds(current, judgement)) return;
     if (!mayAct()) return;
+    // Its time may have come while it was judged.
+    report.detected(current);
     const intent = this.#judge.intentOf(current, judgement.plan);
     const known = this.#book.of(hurt.leaderUid);
     const { stored } =

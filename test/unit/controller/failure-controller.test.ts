@@ -34,6 +34,17 @@ t.test('a group with an unhealthy device is evicted once, as a whole, and the in
   t.ok(replica.events.some(event => event.startsWith('GroupRecovered')));
 });
 
+t.test('what is evicted was told as detected before, though it ripens while it is judged', async t => {
+  for (let msPerLook = 26; msPerLook <= 38; msPerLook++) {
+    const cluster = new FakeCluster(groupsOf(1, 3), 16);
+    const replica = new Replica(cluster, { msPerLook });
+    hurtWorker(cluster);
+    await replica.run(75_000);
+    const reasons = replica.events.map(event => event.slice(0, event.indexOf(':')));
+    t.same(reasons.slice(0, 2), ['FailureDetected', 'GroupEvicted'], `${msPerLook} ms`);
+  }
+});
+
 t.test('nothing destructive is called', async t => {
   const cases: readonly {
     readonly when: string;

@@ -13,6 +13,8 @@ import type { FakeCluster } from './fake-cluster.ts';
 export interface ReplicaOptions {
   readonly settings?: Partial<FailureSettings>;
   readonly clock?: FakeClock;
+  /** Time that passes with every look at the clock, as it does in a busy process. */
+  readonly msPerLook?: number;
 }
 
 /** One process of Berth with its own cache, as far as failure handling goes. */
@@ -32,7 +34,7 @@ export class Replica {
   readonly #cluster: FakeCluster;
   #dead = false;
 
-  constructor(cluster: FakeCluster, { settings, clock = new FakeClock() }: ReplicaOptions = {}) {
+  constructor(cluster: FakeCluster, { settings, clock = new FakeClock(), msPerLook = 0 }: ReplicaOptions = {}) {
     this.#cluster = cluster;
     this.clock = clock;
     this.cache = cluster.cache();
@@ -51,7 +53,9 @@ export class Replica {
       observeRecovery: () => {},
       setFailures: () => {},
     };
-    const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
+    let looked = 0;
+    const nowMs = () => clock.nowMs() + msPerLook * looked++;
+    const time = { nowMs, wallMs: () => clock.wallMs() };
     this.controller = new FailureController({
       cache: this.cache,
       settings: { ...defaultFailureSettings, mode: 'evict', newHolderSeconds: 0, ...settings },
