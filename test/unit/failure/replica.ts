@@ -34,7 +34,10 @@ export class Replica {
   readonly #cluster: FakeCluster;
   #dead = false;
 
-  constructor(cluster: FakeCluster, { settings, clock = new FakeClock(), msPerLook = 0 }: ReplicaOptions = {}) {
+  constructor(
+    cluster: FakeCluster,
+    { settings, clock = new FakeClock(), msPerLook = 0 }: ReplicaOptions = {},
+  ) {
     this.#cluster = cluster;
     this.clock = clock;
     this.cache = cluster.cache();
