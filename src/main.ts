@@ -1,8 +1,15 @@
 #!/usr/bin/env node
 import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
-import { startBerth } from './berth.ts';
-import { type Config, ConfigError, configReference, readConfig } from './config.ts';
+import type { CliContext } from './cli/cli-context.ts';
+import { exitCodes } from './cli/exit-codes.ts';
+import { InputError } from './cli/input-error.ts';
+import { definePlan } from './cli/plan-command.ts';
+import { defineSimulate } from './cli/simulate-command.ts';
+import { defineSnapshot } from './cli/snapshot-command.ts';
+import { processTerminal } from './cli/terminal.ts';
+import { type Config, ConfigError, configReference, readConfig, topologyLevels } from './config.ts';
+import { byPriorityThenAge } from './controller/waiting-line.ts';
 import { CallWindow, isFailedCall } from './failure/call-window.ts';
 import { HttpApiClient } from './kube/api-client.ts';
 import { systemClock } from './kube/clock.ts';
@@ -10,8 +17,7 @@ import { type ConnectionSource, loadConnection, NoClusterConfig } from './kube/k
 import { createLogger } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';
 
-/** Exit codes: 0 done, 1 failed, 2 the configuration or the command line is at fault. */
-const exitCodes = { failed: 1, misuse: 2 } as const;
+const userAgent = 'berth/0.1.0';
 
 const program = new Command('berth')
   .description('Places whole groups of pods (LeaderWorkerSet and its like) on the stock kube-scheduler.')
@@ -49,10 +55,37 @@ program
     }
   });
 
-interface ServeOptions {
+const cli: CliContext = {
+  terminal: processTerminal(),
+  settingsOfConfig: async file => {
+    const config = await loadConfig(file);
+    const { prefer, warmHosts } = config.placement;
+    return { levels: topologyLevels(config), objective: { prefer, warmHosts } };
+  },
+  inLine: byPriorityThenAge,
+  connect: async options => {
+    const connection = await loadConnection(sourceOf(options)).catch(error => {
+      throw new NoClusterConfig(withCause(error));
+    });
+    const log = createLogger({ level: 'silent' });
+    const client = new HttpApiClient({ connection, log, userAgent });
+    return { client, close: () => client.close() };
+  },
+  setExitCode: code => {
+    process.exitCode = code;
+  },
+};
+definePlan(program.command('plan'), cli);
+defineSimulate(program.command('simulate'), cli);
+defineSnapshot(program.command('snapshot'), cli);
+
+interface ClusterOptions {
+  readonly kubeconfig?: string | undefined;
+  readonly context?: string | undefined;
+}
+
+interface ServeOptions extends ClusterOptions {
   readonly config?: string;
-  readonly kubeconfig?: string;
-  readonly context?: string;
 }
 
 async function serve(options: ServeOptions): Promise<void> {
@@ -64,7 +97,7 @@ async function serve(options: ServeOptions): Promise<void> {
   const client = new HttpApiClient({
     connection,
     log,
-    userAgent: 'berth/0.1.0',
+    userAgent,
     onResponse: ({ method, resource, status }) => {
       metrics.apiRequests.inc({ method, status: String(status) });
       apiCalls.add(isFailedCall(resource, status), systemClock.nowMs());
@@ -74,6 +107,8 @@ async function serve(options: ServeOptions): Promise<void> {
     log.fatal({ err: error }, 'unhandled rejection');
     process.exit(exitCodes.failed);
   });
+  // Servers and certificates take longest to load, and the other commands need none.
+  const { startBerth } = await import('./berth.ts');
   const berth = await startBerth({ config, client, apiCalls, metrics, log });
   let stopping = false;
   const stop = async (signal: string) => {
@@ -88,7 +123,7 @@ async function serve(options: ServeOptions): Promise<void> {
   process.on('SIGINT', () => void stop('SIGINT'));
 }
 
-function sourceOf({ kubeconfig, context }: ServeOptions): ConnectionSource {
+function sourceOf({ kubeconfig, context }: ClusterOptions): ConnectionSource {
   return kubeconfig === undefined
     ? { kind: 'default', context }
     : { kind: 'file', path: kubeconfig, context };
@@ -113,6 +148,15 @@ try {
     console.error(`berth: ${error.message}\n(berth config-reference lists every key)`);
     process.exit(exitCodes.misuse);
   }
-  console.error('berth: could not start:', error instanceof Error ? error.message : error);
+  if (error instanceof InputError) {
+    console.error(error.problems.map(problem => `berth: ${problem}`).join('\n'));
+    process.exit(exitCodes.misuse);
+  }
+  console.error(`berth: failed: ${withCause(error)}`);
   process.exit(exitCodes.failed);
+}
+
+function withCause(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause === undefined ? error.message : `${error.message}: ${withCause(error.cause)}`;
 }

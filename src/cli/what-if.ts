@@ -1,0 +1,125 @@
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { describeGroup, whyGroupNotPlaceable } from '../cache/group-source.ts';
+import { PlacedGroups } from '../cache/placed-groups.ts';
+import { unitsOf } from '../cache/units.ts';
+import { demandOfPod, type MemberDemand } from '../group/demand.ts';
+import { type GroupInfo, isObstacle } from '../group/group-info.ts';
+import type { PodInfo } from '../group/pod-info.ts';
+import type { TopologyRequest } from '../group/topology-request.ts';
+import { FitMemo } from '../planner/fit.ts';
+import type { Objective } from '../planner/objective.ts';
+import { type GroupPlan, type PlanInput, planGroup } from '../planner/plan.ts';
+import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
+import { findUnblock, type Unblock } from '../planner/unblock.ts';
+
+/** A cluster that nobody runs: plans are taken into it at once, as if all of them came true. */
+export interface WhatIf {
+  readonly cache: ClusterCache;
+  readonly memo: FitMemo;
+  readonly placed: PlacedGroups;
+  readonly objective: Objective;
+}
+
+/** What became of a group or a single pod. */
+export type Verdict =
+  /** Node by rank; the level and domain that hold all of them. */
+  | { readonly kind: 'fits'; readonly nodes: readonly string[]; readonly plan: GroupPlan }
+  | { readonly kind: 'refused'; readonly rejection: Rejection; readonly message: string }
+  | { readonly kind: 'undecided'; readonly message: string }
+  /** A mistake in the request. */
+  | {
+      readonly kind: 'invalid';
+      readonly code: string;
+      readonly message: string;
+      readonly field?: string | undefined;
+    }
+  /** Berth leaves it to others. */
+  | { readonly kind: 'left'; readonly code: string; readonly message: string };
+
+/** One request as the planner was asked. */
+export interface Question {
+  readonly demands: readonly MemberDemand[];
+  readonly topology: TopologyRequest;
+  /** `namespace/name` of the group; undefined for a single pod. */
+  readonly group: string | undefined;
+}
+
+const anywhere: TopologyRequest = { requiredLevel: undefined, preferredLevel: undefined, sameLabels: [] };
+
+export function newWhatIf(cache: ClusterCache, objective: Objective): WhatIf {
+  return { cache, memo: new FitMemo(), placed: new PlacedGroups(cache), objective };
+}
+
+/** Plans a group whose leader waits in the cache, and takes the plan into it. */
+export function planWaitingGroup(whatIf: WhatIf, key: string): Verdict {
+  const group = describeWaiting(whatIf, key);
+  if ('kind' in group) return group;
+  const verdict = ask(whatIf, { ...group, group: key });
+  if (verdict.kind === 'fits') {
+    const requests = group.demands.map(demand => demand.requests);
+    const { leader } = group;
+    whatIf.cache.assumePlan(leader, { leaderUid: leader.uid, generation: 1, nodes: verdict.nodes, requests });
+  }
+  return verdict;
+}
+
+/** The same for a pod outside any group: a group of one that asks for no topology. */
+export function planWaitingSingle(whatIf: WhatIf, pod: PodInfo): Verdict {
+  const verdict = ask(whatIf, questionOfSingle(pod));
+  if (verdict.kind === 'fits') whatIf.cache.assumePin(pod, verdict.nodes[0] ?? '');
+  return verdict;
+}
+
+export function questionOfSingle(pod: PodInfo): Question {
+  return { demands: [demandOfPod(pod)], topology: anywhere, group: undefined };
+}
+
+/** The group as it will be asked about, or why it is not. Members that are late are taken to be like the others. */
+export function describeWaiting({ cache }: WhatIf, key: string): GroupInfo | Verdict {
+  const view = cache.group(key);
+  if (view?.leader === undefined)
+    return { kind: 'invalid', code: 'LeaderMissing', message: 'the group has no member of rank 0' };
+  if (whyGroupNotPlaceable(cache, view) === 'resource-claims') return leftForClaims;
+  const group = describeGroup(cache, view, view.leader, true);
+  return isObstacle(group) ? { kind: 'invalid', ...group } : group;
+}
+
+/** Devices of claims are not counted yet, so a plan might name nodes without them. */
+export const leftForClaims: Verdict = {
+  kind: 'left',
+  code: 'ResourceClaims',
+  message: 'it asks for devices by ResourceClaim, which Berth does not count: kube-scheduler places it',
+};
+
+/** Asks the planner and changes nothing. */
+function ask(whatIf: WhatIf, question: Question): Verdict {
+  const result = planGroup(inputOf(whatIf, question));
+  return verdictOf(whatIf.cache, result);
+}
+
+/** Whether it would fit if it asked for no topology: then only how the free room lies keeps it out. */
+export function fitsAnywhere(whatIf: WhatIf, question: Question): boolean {
+  return planGroup(inputOf(whatIf, { ...question, topology: anywhere })).kind === 'plan';
+}
+
+/** What would have to leave, or come back, for a refused one to fit; `key` is its own, as units have it. */
+export function unblockOf(whatIf: WhatIf, question: Question, key: string): Unblock {
+  return findUnblock({ input: inputOf(whatIf, question), key, units: unitsOf(whatIf.cache) });
+}
+
+function inputOf(whatIf: WhatIf, { demands, topology, group }: Question): PlanInput {
+  const { cache, memo, placed, objective } = whatIf;
+  const neighbours = placed.neighboursOf(group, topology);
+  return { demands, topology, memo, snapshot: cache.snapshot(), neighbours, objective };
+}
+
+function verdictOf(cache: ClusterCache, result: GroupPlan | Rejection | Undecided): Verdict {
+  switch (result.kind) {
+    case 'plan':
+      return { kind: 'fits', nodes: result.nodes, plan: result };
+    case 'rejection':
+      return { kind: 'refused', rejection: result, message: describeRejection(result, cache.levels) };
+    case 'undecided':
+      return { kind: 'undecided', message: result.reason };
+  }
+}
