@@ -1,10 +1,19 @@
 import type { Summary } from './statistics.ts';
 
-export const partNames = ['admission', 'filter', 'groups', 'modes', 'singles', 'failure', 'memory'] as const;
+export const partNames = [
+  'planner',
+  'admission',
+  'filter',
+  'groups',
+  'modes',
+  'singles',
+  'failure',
+  'memory',
+] as const;
 
 export type PartName = (typeof partNames)[number];
 
-export type Unit = 'ms' | 's' | 'pods/s' | 'MB' | 'groups';
+export type Unit = 'µs' | 'ms' | 's' | 'pods/s' | 'MB' | 'groups' | 'racks' | '%' | 'of fewest';
 
 /** What did not come about while it was waited for. */
 export interface Never {

@@ -11,6 +11,7 @@ import { measureGroups } from './groups.ts';
 import { largeFleet } from './large-fleet.ts';
 import { measureMemory } from './memory.ts';
 import { measureModes } from './modes.ts';
+import { measurePlanner } from './planner.ts';
 import { measureSingles } from './singles.ts';
 
 const fullRacks = 56;
@@ -23,10 +24,12 @@ export async function runParts(
   wanted: readonly PartName[],
   context: BenchContext,
 ): Promise<readonly Figure[]> {
+  // It needs no control plane; while none runs, nothing else takes the cores from it.
+  const planner = wanted.includes('planner') ? await measurePlanner(context) : [];
   const large = await withLargeCluster(wanted, context);
   const playing = await withPlayingCluster(wanted, context);
   const failing = await withFailingCluster(wanted, context);
-  const figures = [...large, ...playing, ...failing];
+  const figures = [...planner, ...large, ...playing, ...failing];
   return partNames.flatMap(name => figures.filter(({ part }) => part === name));
 }
 
