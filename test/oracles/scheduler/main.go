@@ -3,6 +3,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -25,13 +26,19 @@ type question struct {
 	Node     *corev1.Node          `json:"node"`
 	Selector *metav1.LabelSelector `json:"selector"`
 	Labels   map[string]string     `json:"labels"`
+	Fleet    *fleet                `json:"fleet"`
 }
 
 type answer map[string]any
 
 func main() {
+	filters, err := newFilters(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	in := bufio.NewScanner(os.Stdin)
-	in.Buffer(nil, 16<<20)
+	in.Buffer(nil, 64<<20)
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	encoder := json.NewEncoder(out)
@@ -41,7 +48,7 @@ func main() {
 		if err := json.Unmarshal(in.Bytes(), &q); err != nil {
 			a = answer{"error": err.Error()}
 		} else {
-			a = reply(q)
+			a = reply(q, filters)
 		}
 		if err := encoder.Encode(a); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -54,7 +61,7 @@ func main() {
 	}
 }
 
-func reply(q question) answer {
+func reply(q question, f *filters) answer {
 	switch q.Kind {
 	case "quantity":
 		return readQuantity(q.Text)
@@ -69,6 +76,10 @@ func reply(q question) answer {
 	case "labelSelector":
 		selector, err := metav1.LabelSelectorAsSelector(q.Selector)
 		return answer{"matches": err == nil && selector.Matches(labels.Set(q.Labels))}
+	case "create":
+		return createPod(q.Pod)
+	case "fleet":
+		return askFleet(context.Background(), f, q.Fleet)
 	default:
 		return answer{"error": "unknown kind " + q.Kind}
 	}

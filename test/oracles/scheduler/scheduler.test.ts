@@ -1,10 +1,4 @@
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
 import t from 'tap';
-import { cacheFolder } from '../../../hack/bed/folders.ts';
-import { runGo } from '../../../hack/bed/go-command.ts';
 import { matchesLabelSelector } from '../../../src/cluster/labels.ts';
 import { matchesNode } from '../../../src/cluster/node-affinity.ts';
 import { podRequests } from '../../../src/cluster/pod-requests.ts';
@@ -17,8 +11,8 @@ import {
 } from '../../../src/cluster/quantity.ts';
 import { untoleratedTaint } from '../../../src/cluster/taints.ts';
 import { type Case, generateCases } from './generate.ts';
+import { type Answer, ask } from './oracle.ts';
 
-const folder = import.meta.dirname;
 const caseCount = 40_000;
 /** A sign, a dot or a suffix alone, which apimachinery reads as zero. */
 const hasNoNumber = /^[+-]?\.?(?![.\d])/;
@@ -28,7 +22,7 @@ t.setTimeout(900_000);
 
 t.test('Kubernetes itself answers every generated question the same way', async t => {
   const cases = generateCases(20261123, caseCount);
-  const answers = ask(await buildOracle(), cases);
+  const answers = await ask(cases);
   t.equal(answers.length, cases.length, 'the oracle answers every question');
   const counts = new Map<string, number>();
   const differences: unknown[] = [];
@@ -41,8 +35,6 @@ t.test('Kubernetes itself answers every generated question the same way', async 
   t.strictSame(differences.slice(0, 5), [], `${differences.length} of ${cases.length} answers differ`);
   t.comment(JSON.stringify(Object.fromEntries(counts)));
 });
-
-type Answer = Readonly<Record<string, unknown>>;
 
 /** Our own answer when it is another one, else undefined. */
 function compare(question: Case, theirs: Answer): unknown {
@@ -104,32 +96,4 @@ function attempt<T>(read: () => T): T | undefined {
     if (error instanceof QuantityError) return undefined;
     throw error;
   }
-}
-
-function ask(oracle: string, cases: readonly Case[]): readonly Answer[] {
-  const input = cases.map(question => JSON.stringify(question)).join('\n');
-  const { error, status, stdout, stderr } = spawnSync(oracle, {
-    input,
-    encoding: 'utf8',
-    maxBuffer: 1 << 30,
-  });
-  if (error !== undefined) throw error;
-  if (status !== 0) throw new Error(`the oracle ended with ${status}: ${stderr}`);
-  return stdout
-    .trimEnd()
-    .split('\n')
-    .map(line => JSON.parse(line));
-}
-
-/** Builds the Go program once per state of its sources. */
-async function buildOracle(): Promise<string> {
-  const hash = createHash('sha256');
-  for (const name of ['go.mod', 'go.sum', 'main.go']) hash.update(readFileSync(join(folder, name)));
-  const place = join(cacheFolder(), 'oracles', `scheduler-${hash.digest('hex').slice(0, 16)}`);
-  if (existsSync(place)) return place;
-  mkdirSync(join(cacheFolder(), 'oracles'), { recursive: true });
-  const fresh = `${place}.${process.pid}`;
-  await runGo({ arguments: ['build', '-mod=mod', '-o', fresh, '.'], folder });
-  renameSync(fresh, place);
-  return place;
 }
