@@ -8,6 +8,7 @@ import { FailureController } from './controller/failure-controller.ts';
 import { FailureReport, type FailureReportSinks } from './controller/failure-report.ts';
 import { failureWrites } from './controller/failure-writes.ts';
 import type { WaitingList } from './controller/waiting-list.ts';
+import type { Claims } from './failure/claim.ts';
 import { isObstacle } from './group/group-info.ts';
 import type { Clock } from './kube/clock.ts';
 import { IntentStore } from './kube/intent-store.ts';
@@ -22,16 +23,18 @@ export interface FailureParts extends BerthOptions {
   readonly announcements: Announcements;
   readonly mayAct: () => boolean;
   readonly health: () => { readonly synced: boolean; readonly stalestMs: number };
+  readonly claims: Claims;
   readonly clock: Clock;
 }
 
 /** The failure controller with all that it plans with and reports through. */
 export function makeFailureResponse(parts: FailureParts): FailureController {
-  const { config, client, apiCalls, log, cache, mayAct, health, clock } = parts;
+  const { config, client, apiCalls, log, cache, claims, mayAct, health, clock } = parts;
   const nowMs = () => clock.nowMs();
   return new FailureController({
     cache,
     settings: config.failure,
+    claims,
     store: new IntentStore({
       client,
       namespace: config.namespace,
@@ -70,6 +73,7 @@ function planAgain(
   if (isObstacle(info)) return { kind: 'undecided', reason: info.message };
   const own = new Set([...members.values(), ...leaving.values(), ...others]);
   return waiting.plan({
+    key,
     demands: info.demands,
     topology: info.topology,
     excludedNodes: new Map([...waiting.excludedNodes(key), ...excluded]),

@@ -1,11 +1,14 @@
 import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
-import { goesAsFarAs } from '../failure/settings.ts';
-import type { Membership } from '../group/membership.ts';
+import type { GroupView } from '../cache/group-view.ts';
+import type { Braked } from '../failure/brakes.ts';
+import { type FailureMode, goesAsFarAs } from '../failure/settings.ts';
+import type { PodInfo } from '../group/pod-info.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
 import { FailureBook, type IntentStorePort } from './failure-book.ts';
 import { FailureEvictor } from './failure-evictor.ts';
+import { keepsItsName } from './failure-facts.ts';
 import { FailureJudge, type FailureJudgeOptions, type Hurt, type Judgement } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import { FailureWatch } from './failure-watch.ts';
@@ -42,8 +45,8 @@ export class FailureController {
 
   constructor(options: FailureControllerOptions) {
     this.#options = options;
-    const { cache, settings, store, nowMs, wallMs, mayAct } = options;
-    const watch = new FailureWatch({ cache, settings, nowMs });
+    const { cache, settings, claims, store, nowMs, wallMs, mayAct } = options;
+    const watch = new FailureWatch({ cache, settings, claims, nowMs });
     const book = new FailureBook({
       store,
       settings,
@@ -76,7 +79,8 @@ export class FailureController {
 
   /** Reads what the last holder has decided, so that no plan uses a node that an intent avoids. Before `takeOver`. */
   async readIntents(): Promise<void> {
-    if (!goesAsFarAs(this.#options.settings.mode, 'cordon')) return;
+    const { settings, claims } = this.#options;
+    if (!goesAsFarAs(settings.mode, 'cordon') && claims.mode === 'off') return;
     await this.#book.refresh();
     this.#excludeNodes();
   }
@@ -91,6 +95,21 @@ export class FailureController {
   /** Looks at everything, now and then, should a change ever have been missed. Cheap in a replica that does not act. */
   reviewAll(): void {
     this.#queue.add(reviewKey);
+  }
+
+  /** Something outside the cluster has changed about a group: others need its place, or do not any more. */
+  lookAt(group: string): void {
+    this.#queue.add(`group:${group}`);
+  }
+
+  /** Why a group cannot be evicted for others; see FailureJudge. */
+  whyKept(view: GroupView, begun: boolean): string | undefined {
+    return this.#judge.whyKept(view, begun);
+  }
+
+  /** What holds the eviction of a pod outside groups; `halted` as it was read live. */
+  brakesOnPod(pod: PodInfo, mode: FailureMode, halted: boolean): readonly Braked[] {
+    return this.#judge.judgePod(pod, mode, halted);
   }
 
   /** Another holder decides now; evidence is kept. */
@@ -235,9 +254,4 @@ export class FailureController {
   #acts(): boolean {
     return this.#holderSinceMs !== undefined && this.#options.mayAct();
   }
-}
-
-/** Whether the group comes again under the same name, by which its return is known: an LWS group with an ordinal. */
-function keepsItsName({ kind, owner, name }: Membership): boolean {
-  return kind === 'lws' && name.startsWith(`${owner}-`) && /^\d+$/.test(name.slice(owner.length + 1));
 }

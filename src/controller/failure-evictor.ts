@@ -2,9 +2,11 @@ import type { Pod } from '../api/kubernetes.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Resources } from '../cluster/resources.ts';
+import type { Claims } from '../failure/claim.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
+import { isPreemption } from '../failure/signals.ts';
 import { controllerOf, isMembershipError, membershipOf } from '../group/membership.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import type { StoredIntent } from '../kube/intent-store.ts';
@@ -17,6 +19,7 @@ import type { FailureWrites } from './failure-writes.ts';
 export interface FailureEvictorOptions {
   readonly cache: ClusterCache;
   readonly settings: FailureSettings;
+  readonly claims: Claims;
   readonly book: FailureBook;
   readonly judge: FailureJudge;
   readonly writes: FailureWrites;
@@ -42,8 +45,8 @@ type Outcome =
   | { readonly kind: 'later'; readonly afterMs: number };
 
 /**
- * Carries intents out, one step at a time, from what can be seen alone. The only place with destructive calls: each is
- * made right after live reads, and only while the Lease is held.
+ * Carries intents out, one step at a time, from what can be seen alone. The only place with destructive calls on groups:
+ * each is made right after live reads, and only while the Lease is held.
  */
 export class FailureEvictor {
   readonly #options: FailureEvictorOptions;
@@ -139,8 +142,9 @@ export class FailureEvictor {
   }
 
   async #deleteWorkers(stored: StoredIntent, setUid: string): Promise<Outcome> {
-    const { writes, isHalted, mayAct, settings, health } = this.#options;
-    if (settings.dryRun || !goesAsFarAs(settings.mode, 'evict'))
+    const { writes, isHalted, mayAct, settings, claims, health } = this.#options;
+    const { mode } = isPreemption(stored.intent.signal) ? claims : settings;
+    if (settings.dryRun || !goesAsFarAs(mode, 'evict'))
       return this.#hold(stored, 'EvictionHeld', 'the configuration allows no destructive call', refusedMs);
     if (health().stalestMs > settings.staleAfterSeconds * 1000) return later(lookAgainMs);
     const { intent } = stored;

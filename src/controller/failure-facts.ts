@@ -2,12 +2,13 @@ import { berth } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import type { GroupView } from '../cache/group-view.ts';
+import type { Claims } from '../failure/claim.ts';
 import { type Incarnation, incarnationsOf } from '../failure/incarnation.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import type { IntentFacts, NewIncarnation, OldMember } from '../failure/next-step.ts';
-import { type FailureMode, type FailureSettings, leastMode } from '../failure/settings.ts';
+import { type FailureMode, type FailureSettings, leastMode, optsOut } from '../failure/settings.ts';
 import { type MemberFacts, outOfServiceTaint } from '../failure/signals.ts';
-import { isMembershipError } from '../group/membership.ts';
+import { isMembershipError, type Membership } from '../group/membership.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 
 /** What failure handling reads of the cache. Nothing here remembers or writes anything. */
@@ -24,8 +25,13 @@ export function incarnations(cache: ClusterCache, key: string): readonly Incarna
 }
 
 /** Bound members of an incarnation as the signals look at them; none when its owner does not want the group any more. */
-export function memberFacts(cache: ClusterCache, incarnation: Incarnation): readonly MemberFacts[] {
+export function memberFacts(
+  cache: ClusterCache,
+  incarnation: Incarnation,
+  claims: Claims,
+): readonly MemberFacts[] {
   const { leader, pods } = incarnation;
+  const claim = claims.of(incarnation.leaderUid);
   const [first] = pods;
   const membership = first?.membership;
   if (membership === undefined || isMembershipError(membership)) return [];
@@ -47,6 +53,7 @@ export function memberFacts(cache: ClusterCache, incarnation: Incarnation): read
         othersLive: living.some(other => other !== pod),
         // Of a group that is still starting LWS remakes no more than the pod (RecreateGroupAfterStart).
         returnsAlone: restartPolicy === 'None' || restartPolicy === 'RecreateGroupAfterStart',
+        claim,
       },
     ];
   });
@@ -80,13 +87,37 @@ export function failureModeOf(
   view: GroupView,
   incarnation: Incarnation,
 ): FailureMode {
+  return leastMode(settings.mode, wishesOf(cache, view, incarnation));
+}
+
+/** How far preemption goes with a group: it has a switch of its own, and who opts out there is left alone here, too. */
+export function preemptionModeOf(
+  cache: ClusterCache,
+  claims: Claims,
+  view: GroupView,
+  incarnation: Incarnation,
+): FailureMode {
+  return optsOut(wishesOf(cache, view, incarnation)) ? 'off' : claims.mode;
+}
+
+/** What namespace, owner and leader ask for. */
+function wishesOf(
+  cache: ClusterCache,
+  view: GroupView,
+  incarnation: Incarnation,
+): readonly (string | undefined)[] {
   const { namespace, owner } = view.membership;
   const set = cache.leaderWorkerSet(namespace, owner);
-  return leastMode(settings.mode, [
+  return [
     cache.namespace(namespace)?.labels[berth.failure],
     set?.metadata.annotations?.[berth.failure],
     (incarnation.leader ?? incarnation.pods[0])?.annotations[berth.failure],
-  ]);
+  ];
+}
+
+/** Whether the group comes again under the same name, by which its return is known: an LWS group with an ordinal. */
+export function keepsItsName({ kind, owner, name }: Membership): boolean {
+  return kind === 'lws' && name.startsWith(`${owner}-`) && /^\d+$/.test(name.slice(owner.length + 1));
 }
 
 /** Whether Berth will find the place of the group's next incarnation. */

@@ -3,18 +3,29 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import { decodeNode } from '../cluster/node-info.ts';
 import { type Braked, type BrakeFacts, brakesOnBegun, brakesOnNew, needsPlan } from '../failure/brakes.ts';
+import type { Claims } from '../failure/claim.ts';
 import { whyBudgetsForbid } from '../failure/disruption.ts';
 import { type Evidence, keyOf, ripeInMs, worstOf } from '../failure/evidence.ts';
-import { historyOf } from '../failure/history.ts';
+import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import type { FailureMode, FailureSettings } from '../failure/settings.ts';
-import { type Sighting, seeMember } from '../failure/signals.ts';
-import { decodePod, podShare } from '../group/pod-info.ts';
+import { isPreemption, type Sighting, type SignalName, seeMember } from '../failure/signals.ts';
+import { decodePod, type PodInfo, podShare } from '../group/pod-info.ts';
+import { isBadIntent } from '../kube/intent-store.ts';
 import type { GroupPlan } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
 import type { FailureBook } from './failure-book.ts';
-import { failureModeOf, incarnations, isPlaced, memberFacts, withinReplicas } from './failure-facts.ts';
+import {
+  failureModeOf,
+  incarnations,
+  isPlaced,
+  keepsItsName,
+  memberFacts,
+  ownerWants,
+  preemptionModeOf,
+  withinReplicas,
+} from './failure-facts.ts';
 import type { HurtGroup } from './failure-report.ts';
 import type { FailureWatch } from './failure-watch.ts';
 import type { FailureWrites } from './failure-writes.ts';
@@ -22,6 +33,8 @@ import type { FailureWrites } from './failure-writes.ts';
 export interface FailureJudgeOptions {
   readonly cache: ClusterCache;
   readonly settings: FailureSettings;
+  /** Who must make room for others. */
+  readonly claims: Claims;
   readonly book: FailureBook;
   readonly watch: FailureWatch;
   readonly writes: FailureWrites;
@@ -65,14 +78,14 @@ export class FailureJudge {
 
   /** The incarnations of a group with something wrong, each with the worst of it. */
   hurtOf(key: string): readonly Hurt[] {
-    const { cache, watch, settings, nowMs } = this.#options;
+    const { cache, watch, nowMs } = this.#options;
     const view = cache.group(key);
     if (view === undefined) return [];
     return incarnations(cache, key).flatMap(incarnation => {
       const evidence = worstOf(watch.evidenceOf(incarnation.leaderUid), nowMs());
       const pod = incarnation.leader ?? incarnation.pods[0];
       if (evidence === undefined || pod === undefined) return [];
-      const mode = failureModeOf(cache, settings, view, incarnation);
+      const mode = this.#modeOf(evidence.sighting.signal, view, incarnation);
       const { leaderUid } = incarnation;
       const owner = this.#ownerOf(view);
       return [{ key, leaderUid, pod, owner, fault: evidence.sighting, view, incarnation, evidence, mode }];
@@ -188,9 +201,9 @@ export class FailureJudge {
    * group. The watch may lag behind a fault that has passed.
    */
   async stillStands({ fault, incarnation, view }: Hurt): Promise<boolean> {
-    const { cache, writes, settings } = this.#options;
+    const { cache, writes, settings, claims } = this.#options;
     const { namespace, owner, name } = view.membership;
-    const member = memberFacts(cache, incarnation).find(({ pod }) => pod.uid === fault.podUid);
+    const member = memberFacts(cache, incarnation, claims).find(({ pod }) => pod.uid === fault.podUid);
     const [pod, node, set] = await Promise.all([
       member === undefined ? undefined : writes.livePod(member.pod),
       member === undefined ? undefined : writes.liveNode(member.nodeName),
@@ -205,36 +218,103 @@ export class FailureJudge {
     if (member === undefined || pod?.metadata.uid !== member.pod.uid) return fault.signal === 'Foreign';
     const now = decodePod(pod, this.#share);
     const stays = member.stays && !now.terminating && !now.terminal;
-    const facts = { ...member, pod: now, node: node === undefined ? undefined : decodeNode(node), stays };
+    // The place may have become needless while the API server was asked.
+    const claim = claims.of(incarnation.leaderUid);
+    const facts = {
+      ...member,
+      pod: now,
+      node: node === undefined ? undefined : decodeNode(node),
+      stays,
+      claim,
+    };
     return seeMember(facts, settings).some(sighting => keyOf(sighting) === keyOf(fault));
   }
 
+  /** May a pod outside groups be evicted for others? The claim on it is its caller's affair. */
+  judgePod(pod: PodInfo, mode: FailureMode, halted: boolean): readonly Braked[] {
+    const { cache } = this.#options;
+    const { namespace, uid } = pod;
+    const question = { group: `${namespace}/${pod.name}`, namespace, owner: uid, serving: pod.ready };
+    return brakesOnNew({
+      ...this.#clusterFacts(question, halted),
+      mode,
+      signal: 'Preempted',
+      claimed: true,
+      placed: true,
+      class: 'certain',
+      ripeInMs: 0,
+      doomed: false,
+      budgetsForbid: whyBudgetsForbid([pod], cache.disruptionBudgets(namespace)),
+    });
+  }
+
+  /**
+   * Why a group cannot be evicted for others, whatever their priority; undefined when nothing is known against it.
+   * @param begun its eviction may have begun for that very purpose: earlier ones do not count
+   */
+  whyKept(view: GroupView, begun: boolean): string | undefined {
+    const { cache, claims, book, settings, wallMs } = this.#options;
+    const { key, leader, membership } = view;
+    const { namespace, owner, name } = membership;
+    const incarnation = incarnations(cache, key).find(({ leaderUid }) => leaderUid === leader?.uid);
+    if (leader === undefined || incarnation === undefined) return 'its leader is gone';
+    if (!keepsItsName(membership)) return 'only numbered groups of a LeaderWorkerSet can be evicted';
+    if (preemptionModeOf(cache, claims, view, incarnation) === 'off') return 'it has opted out of evictions';
+    if (!isPlaced(cache, view, incarnation)) return 'Berth does not place it';
+    if (!ownerWants(cache, namespace, owner, name)) return 'its LeaderWorkerSet is about to end it';
+    if (leader.nodeName === undefined) return 'it is on its way to its nodes';
+    if (begun) return undefined;
+    if (!book.isRead) return 'the records of evictions have not been read yet';
+    const known = book.of(leader.uid);
+    const isOpen = known !== undefined && (isBadIntent(known) || known.intent.outcome === 'failed');
+    if (isOpen || book.openOf(key).length > 0) return 'an eviction of it is not over';
+    const question = { group: key, namespace, owner, serving: true, nowMs: wallMs() };
+    const { restarts } = historyOf(book.intents, question, settings);
+    return restarts.kind === 'free' ? undefined : 'it was evicted often of late';
+  }
+
   #facts(hurt: Hurt, halted: boolean, begun?: string): BrakeFacts {
-    const { cache, settings, book, nowMs, wallMs, health, apiCalls, holderForMs } = this.#options;
+    const { cache, claims, nowMs } = this.#options;
     const { incarnation, view, evidence, fault, mode, key } = hurt;
     const { namespace, owner, size } = view.membership;
-    const serving = isServing(incarnation, size);
+    const question = { group: key, namespace, owner, serving: isServing(incarnation, size) };
+    return {
+      ...this.#clusterFacts(question, halted, begun),
+      mode,
+      signal: fault.signal,
+      claimed: claims.of(incarnation.leaderUid) !== undefined,
+      placed: isPlaced(cache, view, incarnation),
+      class: fault.class,
+      ripeInMs: ripeInMs(evidence, nowMs()),
+      doomed: incarnation.leader === undefined || incarnation.leader.terminating,
+      budgetsForbid: whyBudgetsForbid(incarnation.pods, cache.disruptionBudgets(namespace)),
+    };
+  }
+
+  /** What holds for whoever is to be evicted, and what is known of earlier evictions. */
+  #clusterFacts(question: Omit<HistoryQuestion, 'nowMs'>, halted: boolean, begun?: string) {
+    const { cache, settings, book, wallMs, health, apiCalls, holderForMs } = this.#options;
     const breakers = book.breakerStates(begun);
-    const question = { group: key, namespace, owner, serving, nowMs: wallMs() };
     return {
       settings,
-      mode,
-      placed: isPlaced(cache, view, incarnation),
       halted,
       ...health(),
       holderForMs: holderForMs(),
       calls: apiCalls(),
-      class: fault.class,
-      ripeInMs: ripeInMs(evidence, nowMs()),
       domainFailure: breakers['domain-failure'],
       massFailure: breakers['mass-failure'],
-      serving,
-      doomed: incarnation.leader === undefined || incarnation.leader.terminating,
-      history: historyOf(book.intents, question, settings),
+      serving: question.serving,
+      history: historyOf(book.intents, { ...question, nowMs: wallMs() }, settings),
       groups: [...cache.groupKeys()].length,
       plan: undefined,
-      budgetsForbid: whyBudgetsForbid(incarnation.pods, cache.disruptionBudgets(namespace)),
     };
+  }
+
+  #modeOf(signal: SignalName, view: GroupView, incarnation: Incarnation): FailureMode {
+    const { cache, settings, claims } = this.#options;
+    return isPreemption(signal)
+      ? preemptionModeOf(cache, claims, view, incarnation)
+      : failureModeOf(cache, settings, view, incarnation);
   }
 
   #avoidOf({ incarnation }: Hurt): ReadonlyMap<string, string> {

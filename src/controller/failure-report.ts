@@ -3,7 +3,7 @@ import { lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { Braked, BrakeName } from '../failure/brakes.ts';
 import { type Intent, namespaceOf, timeText } from '../failure/intent.ts';
-import type { Sighting } from '../failure/signals.ts';
+import { isPreemption, type Sighting, type SignalName } from '../failure/signals.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import type { BadIntent } from '../kube/intent-store.ts';
 import { RecentMap } from '../kube/recent-map.ts';
@@ -15,7 +15,7 @@ export interface FailureReportSinks {
   readonly ownerEvent: (owner: OwnerRef, type: 'Normal' | 'Warning', reason: string, message: string) => void;
   /** Writes the condition `berth.dev/Failed` onto a leader. */
   readonly condition: (pod: PodInfo, status: 'True' | 'False', reason: string, message: string) => void;
-  /** `outcome`: evicted, joined (others had begun), would-evict, or how an intent was closed. */
+  /** The class of the signal, or `preemption`. `outcome`: evicted, joined (others had begun), would-evict, or how an intent was closed. */
   readonly countEviction: (signalClass: string, outcome: string) => void;
   /** Groups held, by each brake that holds them. */
   readonly setBrakes: (groupsByBrake: ReadonlyMap<string, number>) => void;
@@ -45,9 +45,8 @@ export interface HurtGroup {
 /** What only waits for its time is no news, and what was never asked for is told as WouldEvict. */
 const quietBrakes: readonly BrakeName[] = ['mode', 'debounce', 'dry-run'];
 
-const healedText = 'the failure has passed';
-
 interface Held {
+  readonly signal: SignalName;
   readonly brakes: readonly BrakeName[];
   readonly text: string;
   readonly leader: PodInfo;
@@ -69,11 +68,12 @@ export class FailureReport {
   /** A fault has stood long enough to count. */
   detected({ key, pod, owner, fault, leaderUid }: HurtGroup): void {
     if (!this.#once(`detected/${leaderUid}/${fault.signal}/${fault.entity}`)) return;
+    const preempted = isPreemption(fault.signal);
     this.#options.log.warn(
       { group: key, signal: fault.signal, class: fault.class, node: fault.nodeName, cause: fault.cause },
-      'failure detected',
+      preempted ? 'group must make room' : 'failure detected',
     );
-    this.#tell(key, pod, owner, 'Warning', 'FailureDetected', fault.cause);
+    this.#tell(key, pod, owner, 'Warning', preempted ? 'Preempted' : 'FailureDetected', fault.cause);
   }
 
   /** A group is left where it is because a brake holds; `brakes` in their order, at least one. */
@@ -83,7 +83,12 @@ export class FailureReport {
     const { key, pod, owner, fault, leaderUid } = hurt;
     const text = `${fault.cause}; not evicted: ${first.message}`;
     const known = this.#held.get(leaderUid);
-    this.#held.set(leaderUid, { brakes: braked.map(({ brake }) => brake), text, leader: pod });
+    this.#held.set(leaderUid, {
+      signal: fault.signal,
+      brakes: braked.map(({ brake }) => brake),
+      text,
+      leader: pod,
+    });
     this.#publishBrakes();
     if (quietBrakes.includes(first.brake) || known?.text === text) return;
     this.#options.log.info({ group: key, brake: first.brake, message: first.message }, 'eviction held');
@@ -95,7 +100,7 @@ export class FailureReport {
   wouldEvict({ key, pod, owner, fault, leaderUid }: HurtGroup, why: string): void {
     if (!this.#once(`would/${leaderUid}/${fault.signal}/${fault.entity}`)) return;
     this.#options.log.info({ group: key, cause: fault.cause, why }, 'group would be evicted');
-    this.#options.sinks.countEviction(fault.class, 'would-evict');
+    this.#options.sinks.countEviction(classOf(fault), 'would-evict');
     this.#tell(key, pod, owner, 'Normal', 'WouldEvict', `the group would be evicted: ${fault.cause}; ${why}`);
   }
 
@@ -108,7 +113,7 @@ export class FailureReport {
     const leader = this.#options.cache.pod(held.leader.uid);
     const [first] = held.brakes;
     if (leader === undefined || first === undefined || quietBrakes.includes(first)) return;
-    this.#options.sinks.condition(leader, 'False', 'Healed', healedText);
+    this.#options.sinks.condition(leader, 'False', 'Healed', healedText(held.signal));
   }
 
   /** Leader UIDs of groups that are held. */
@@ -124,7 +129,7 @@ export class FailureReport {
       { group: intent.group, leaderUid: intent.leaderUid, cause: intent.cause, plan: intent.plan, byBerth },
       byBerth ? 'group evicted' : 'group is going, others began it',
     );
-    sinks.countEviction(intent.class, byBerth ? 'evicted' : 'joined');
+    sinks.countEviction(classOf(intent), byBerth ? 'evicted' : 'joined');
     const how = byBerth ? 'evicted as a whole' : 'others began to delete it; it is finished as a whole';
     this.#tellIntent(intent, 'Warning', 'GroupEvicted', `${how}: ${intent.cause}`);
   }
@@ -146,10 +151,10 @@ export class FailureReport {
       Object.entries(times).map(([step, ms]: [string, number | undefined]) => [step, timeText(ms)]),
     );
     log.info({ group: intent.group, outcome, cause: intent.cause, times: texts }, 'eviction closed');
-    sinks.countEviction(intent.class, outcome);
+    sinks.countEviction(classOf(intent), outcome);
     const leader = this.#options.cache.pod(intent.leaderUid);
     if (outcome === 'overtaken' && times.evicted === undefined && leader !== undefined && !stillHurt)
-      sinks.condition(leader, 'False', 'Healed', healedText);
+      sinks.condition(leader, 'False', 'Healed', healedText(intent.signal));
     if (outcome !== 'recovered') return;
     const steps: readonly (readonly [string, number | undefined, number | undefined])[] = [
       ['decide', times.signal, times.intent],
@@ -235,4 +240,13 @@ export class FailureReport {
     if (pod !== undefined) sinks.event(pod, type, reason, message);
     if (owner !== undefined) sinks.ownerEvent(owner, type, reason, `${key}: ${message}`);
   }
+}
+
+/** What metrics tell apart. */
+function classOf({ signal, class: signalClass }: Pick<Sighting, 'signal' | 'class'>): string {
+  return isPreemption(signal) ? 'preemption' : signalClass;
+}
+
+function healedText(signal: SignalName): string {
+  return isPreemption(signal) ? 'nobody needs its place any more' : 'the failure has passed';
 }

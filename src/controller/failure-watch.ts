@@ -2,17 +2,19 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
 import type { BreakerName, BreakerReading, LabelledNode } from '../failure/breakers.ts';
 import { failedDomain, hasAccelerators, massFailure } from '../failure/breakers.ts';
+import type { Claims } from '../failure/claim.ts';
 import { type BadNode, type Evidence, EvidenceLedger, ripeInMs } from '../failure/evidence.ts';
 import { memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
-import { seeMember, seeNode } from '../failure/signals.ts';
+import { isPreemption, seeMember, seeNode } from '../failure/signals.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { incarnations, memberFacts } from './failure-facts.ts';
 
 export interface FailureWatchOptions {
   readonly cache: ClusterCache;
   readonly settings: FailureSettings;
+  readonly claims: Claims;
   readonly nowMs: () => number;
 }
 
@@ -63,12 +65,12 @@ export class FailureWatch {
    * (undefined when all is, or there is none).
    */
   lookAtGroup(key: string): { readonly changed: boolean; readonly unripeMs: number | undefined } {
-    const { cache, settings, nowMs } = this.#options;
+    const { cache, settings, claims, nowMs } = this.#options;
     const now = nowMs();
     const seen = new Set<string>();
     let changed = false;
     for (const incarnation of incarnations(cache, key)) {
-      const facts = memberFacts(cache, incarnation);
+      const facts = memberFacts(cache, incarnation, claims);
       const sightings = facts.flatMap(member => seeMember(member, settings));
       for (const { node } of facts) if (node !== undefined) this.#known.set(node.name, node);
       if (this.#ledger.update(incarnationSubject(incarnation.leaderUid), sightings, now)) changed = true;
@@ -99,7 +101,7 @@ export class FailureWatch {
     for (const leaderUids of this.#subjects.values()) {
       for (const leaderUid of leaderUids) {
         const names = new Set(this.evidenceOf(leaderUid).map(({ sighting }) => sighting.signal));
-        for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+        for (const name of names) if (!isPreemption(name)) counts.set(name, (counts.get(name) ?? 0) + 1);
       }
     }
     return counts;

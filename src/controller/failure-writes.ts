@@ -4,7 +4,7 @@ import type { ApiClient } from '../kube/api-client.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import { evictPod, getObject, getPod, type ObjectRef } from '../kube/writes.ts';
 
-/** Live reads, and the two destructive calls that failure handling knows. All throw as `ApiClient.request` does. */
+/** Live reads, and the destructive calls that failure handling and preemption know. All throw as `ApiClient.request` does. */
 export interface FailureWrites {
   /** Undefined when there is none of that name; compare the UID. */
   livePod(pod: ObjectRef): Promise<Pod | undefined>;
@@ -13,6 +13,8 @@ export interface FailureWrites {
   liveStatefulSet(set: ObjectRef): Promise<StatefulSet | undefined>;
   /** Eviction of this very pod in foreground, so that its workers go at the same time. */
   evictLeader(leader: Required<ObjectRef>): Promise<void>;
+  /** Eviction of this very pod, which is outside groups. */
+  evictSingle(pod: Required<ObjectRef>): Promise<void>;
   /** Deletes this very StatefulSet in foreground: its pods go first, all at once. */
   deleteStatefulSet(set: Required<ObjectRef>): Promise<void>;
 }
@@ -32,6 +34,9 @@ export function failureWrites(client: ApiClient): FailureWrites {
     liveStatefulSet: set => ifThere(getObject<StatefulSet>(client, statefulSetPath(set))),
     async evictLeader(leader) {
       await evictPod(client, leader, { propagationPolicy: 'Foreground' });
+    },
+    async evictSingle(pod) {
+      await evictPod(client, pod);
     },
     async deleteStatefulSet(set) {
       const body = {

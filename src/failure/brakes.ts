@@ -1,10 +1,11 @@
 import type { BreakerState } from './breakers.ts';
 import type { History } from './history.ts';
 import { type FailureMode, type FailureSettings, goesAsFarAs } from './settings.ts';
-import type { SignalClass } from './signals.ts';
+import { isPreemption, type SignalClass, type SignalName } from './signals.ts';
 
 export type BrakeName =
   | 'mode'
+  | 'claim'
   | 'halt'
   | 'stale'
   | 'new-holder'
@@ -22,8 +23,11 @@ export type BrakeName =
 /** All that the brakes look at, for one group with one fault. */
 export interface BrakeFacts {
   readonly settings: FailureSettings;
-  /** The least of what cluster, namespace, owner and leader ask for. */
+  /** The least of what cluster, namespace, owner and leader ask for; for a preemption, what is set for those. */
   readonly mode: FailureMode;
+  readonly signal: SignalName;
+  /** Another group still needs the place. */
+  readonly claimed: boolean;
   /** Berth places this group: its new incarnation will be planned. */
   readonly placed: boolean;
   readonly halted: boolean;
@@ -63,6 +67,8 @@ interface Brake {
   readonly stopsBegun: boolean;
   /** Holds for a group that goes anyhow, too: finishing it sooner is no harm, but these forbid any act. */
   readonly stopsDoomed: boolean;
+  /** `failures`: it makes no sense where nothing is wrong with the group, see preemption.ts for the limits there. */
+  readonly holds: 'all' | 'failures' | 'preemptions';
   readonly check: (facts: BrakeFacts) => Omit<Braked, 'brake'> | undefined;
 }
 
@@ -74,6 +80,7 @@ export const brakes: readonly Brake[] = [
     name: 'mode',
     stopsBegun: true,
     stopsDoomed: true,
+    holds: 'all',
     check: ({ mode, placed }) => {
       if (!goesAsFarAs(mode, 'evict')) return hold(`failure mode ${mode} does not evict`, lookAgainMs);
       return placed
@@ -82,15 +89,24 @@ export const brakes: readonly Brake[] = [
     },
   },
   {
+    name: 'claim',
+    stopsBegun: true,
+    stopsDoomed: true,
+    holds: 'preemptions',
+    check: ({ claimed }) => (claimed ? undefined : hold('nobody needs its place any more', lookAgainMs)),
+  },
+  {
     name: 'halt',
     stopsBegun: true,
     stopsDoomed: true,
+    holds: 'all',
     check: ({ halted }) => (halted ? hold('an administrator has halted all evictions', 5_000) : undefined),
   },
   {
     name: 'stale',
     stopsBegun: true,
     stopsDoomed: true,
+    holds: 'all',
     check: ({ synced, stalestMs, settings }) => {
       if (!synced) return hold('the cluster has not been read completely yet', 2_000);
       return stalestMs > settings.staleAfterSeconds * 1000
@@ -102,6 +118,7 @@ export const brakes: readonly Brake[] = [
     name: 'new-holder',
     stopsBegun: false,
     stopsDoomed: true,
+    holds: 'all',
     check: ({ holderForMs, settings }) => {
       const leftMs = settings.newHolderSeconds * 1000 - holderForMs;
       return leftMs > 0 ? hold('this replica has taken over only just now', leftMs) : undefined;
@@ -111,6 +128,7 @@ export const brakes: readonly Brake[] = [
     name: 'api-health',
     stopsBegun: true,
     stopsDoomed: true,
+    holds: 'all',
     check: ({ calls, settings }) =>
       calls.total >= settings.apiMinCalls && calls.failed > settings.apiFailureShare * calls.total
         ? hold('too many calls to the API server fail', 5_000)
@@ -120,12 +138,14 @@ export const brakes: readonly Brake[] = [
     name: 'debounce',
     stopsBegun: false,
     stopsDoomed: false,
+    holds: 'all',
     check: ({ ripeInMs }) => (ripeInMs > 0 ? hold('the failure may pass by itself', ripeInMs) : undefined),
   },
   {
     name: 'mass-failure',
     stopsBegun: true,
     stopsDoomed: true,
+    holds: 'all',
     check: ({ massFailure }) =>
       massFailure === 'tripped'
         ? hold('too large a part of the accelerator nodes has gone bad at once', lookAgainMs)
@@ -135,11 +155,13 @@ export const brakes: readonly Brake[] = [
     name: 'domain-failure',
     stopsBegun: false,
     stopsDoomed: false,
+    holds: 'all',
     check: ({ domainFailure, history, ...facts }) => {
       if (domainFailure === 'closed') return undefined;
       const message = 'too many nodes of one domain have gone bad within minutes';
       if (domainFailure === 'half-open') return undefined;
-      if (facts.class !== 'certain') return hold(message, lookAgainMs);
+      // Nothing is wrong with those that would be preempted, and nobody knows yet what else will fail.
+      if (facts.class !== 'certain' || isPreemption(facts.signal)) return hold(message, lookAgainMs);
       return history.domainWaitMs > 0 ? hold(message, history.domainWaitMs) : undefined;
     },
   },
@@ -147,6 +169,7 @@ export const brakes: readonly Brake[] = [
     name: 'rate',
     stopsBegun: false,
     stopsDoomed: false,
+    holds: 'failures',
     check: ({ history }) =>
       history.rateWaitMs > 0
         ? hold('other groups were evicted only just now', history.rateWaitMs)
@@ -156,6 +179,7 @@ export const brakes: readonly Brake[] = [
     name: 'in-flight',
     stopsBegun: false,
     stopsDoomed: false,
+    holds: 'failures',
     check: ({ serving, history, groups, settings }) => {
       // A group that is broken already costs nobody anything.
       if (!serving) return undefined;
@@ -171,6 +195,7 @@ export const brakes: readonly Brake[] = [
     name: 'restart-budget',
     stopsBegun: false,
     stopsDoomed: false,
+    holds: 'all',
     check: ({ history: { restarts } }) => {
       if (restarts.kind === 'free') return undefined;
       const retryAfterMs = Math.min(restarts.retryAfterMs, 60 * 60_000);
@@ -186,6 +211,7 @@ export const brakes: readonly Brake[] = [
     name: 'plan-first',
     stopsBegun: false,
     stopsDoomed: false,
+    holds: 'failures',
     check: facts => {
       if (!needsPlan(facts)) return undefined;
       if (facts.plan === undefined) return hold('its next place has not been looked for yet', 1_000);
@@ -196,19 +222,28 @@ export const brakes: readonly Brake[] = [
     name: 'disruption-budget',
     stopsBegun: true,
     stopsDoomed: false,
+    holds: 'all',
     check: ({ budgetsForbid }) => (budgetsForbid === undefined ? undefined : hold(budgetsForbid, 10_000)),
   },
   {
     name: 'dry-run',
     stopsBegun: true,
     stopsDoomed: true,
+    holds: 'all',
     check: ({ settings }) => (settings.dryRun ? hold('evictions are in dry run', lookAgainMs) : undefined),
   },
 ];
 
-/** A suspicion evicts only what has somewhere to go; a certain failure only asks for that while the group still serves. */
-export function needsPlan({ class: signalClass, serving }: Pick<BrakeFacts, 'class' | 'serving'>): boolean {
-  return signalClass !== 'certain' || serving;
+/**
+ * A suspicion evicts only what has somewhere to go; a certain failure only asks for that while the group still serves. A
+ * group that is preempted has no other place, or the other would have got it.
+ */
+export function needsPlan({
+  class: signalClass,
+  serving,
+  signal,
+}: Pick<BrakeFacts, 'class' | 'serving' | 'signal'>): boolean {
+  return !isPreemption(signal) && (signalClass !== 'certain' || serving);
 }
 
 /** Every brake that holds a new eviction; the first is the one to tell. Empty: go. */
@@ -222,10 +257,13 @@ export function brakesOnBegun(facts: BrakeFacts): readonly Braked[] {
 }
 
 function holding(facts: BrakeFacts, counts: (brake: Brake) => boolean): readonly Braked[] {
-  return brakes.filter(counts).flatMap(brake => {
-    const held = brake.check(facts);
-    return held === undefined ? [] : [{ brake: brake.name, ...held }];
-  });
+  const other = isPreemption(facts.signal) ? 'failures' : 'preemptions';
+  return brakes
+    .filter(brake => brake.holds !== other && counts(brake))
+    .flatMap(brake => {
+      const held = brake.check(facts);
+      return held === undefined ? [] : [{ brake: brake.name, ...held }];
+    });
 }
 
 function hold(message: string, retryAfterMs: number): Omit<Braked, 'brake'> {

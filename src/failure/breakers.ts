@@ -4,6 +4,7 @@ import { isAcceleratorResource } from '../cluster/resources.ts';
 import type { TopologyLevel } from '../cluster/topology.ts';
 import type { Intent } from './intent.ts';
 import type { FailureSettings } from './settings.ts';
+import { isPreemption } from './signals.ts';
 
 export type BreakerName = 'domain-failure' | 'mass-failure';
 export const breakerNames: readonly BreakerName[] = ['domain-failure', 'mass-failure'];
@@ -104,7 +105,8 @@ export function judgeBreaker(
       : kept;
   const quietFromMs = keep.lastBadAtMs + breakerQuietSeconds * 1000;
   if (nowMs < quietFromMs) return { state: 'tripped', keep };
-  const trials = intents.filter(intent => intent.times.intent >= quietFromMs);
+  // Whether a group that made room for another comes back says nothing about the trouble.
+  const trials = intents.filter(intent => intent.times.intent >= quietFromMs && !isPreemption(intent.signal));
   if (trials.some(trial => trial.phase !== 'closed')) return { state: 'tripped', keep };
   const failed = trials.filter(trial => trial.outcome === 'failed').map(trial => trial.times.intent);
   // A trial that failed begins the quiet time anew.

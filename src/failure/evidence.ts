@@ -1,5 +1,5 @@
 import { compareText } from '../cluster/topology.ts';
-import type { Sighting } from './signals.ts';
+import { isPreemption, type Sighting } from './signals.ts';
 
 /** A sighting and since when it stands. */
 export interface Evidence {
@@ -126,11 +126,12 @@ export function ripeInMs({ sighting, firstSeenMs }: Evidence, nowMs: number): nu
 }
 
 /**
- * The evidence to act on: ripe before unripe, certain before suspect, then the oldest. `info` never is. Undefined when
- * there is none.
+ * The evidence to act on: a claim on the place, which is decided already; then ripe before unripe, certain before
+ * suspect, then the oldest. `info` never is. Undefined when there is none.
  */
 export function worstOf(evidence: readonly Evidence[], nowMs: number): Evidence | undefined {
   const rankOf = (item: Evidence): readonly number[] => [
+    isPreemption(item.sighting.signal) ? 0 : 1,
     ripeInMs(item, nowMs) === 0 ? 0 : 1,
     item.sighting.class === 'certain' ? 0 : 1,
     ripeInMs(item, nowMs),

@@ -1,5 +1,6 @@
 import type { Intent } from './intent.ts';
 import type { FailureSettings } from './settings.ts';
+import { isPreemption } from './signals.ts';
 
 /*
  * Budgets are counted from the intents and from nothing else, so that they outlive a restart and hold across replicas.
@@ -42,11 +43,13 @@ export function historyOf(
 ): History {
   // One that was taken back before anything was evicted cost nobody anything.
   const spent = intents.filter(intent => intent.phase !== 'closed' || intent.times.evicted !== undefined);
-  const alike = spent.filter(intent => intent.serving === serving).map(intent => intent.times.intent);
+  // Preemptions have budgets of their own, see preemption.ts.
+  const failures = spent.filter(intent => !isPreemption(intent.signal));
+  const alike = failures.filter(intent => intent.serving === serving).map(intent => intent.times.intent);
   const rate = serving ? settings.servingEvictionsPerSecond : settings.brokenEvictionsPerSecond;
   const burst = serving ? settings.servingBurst : settings.brokenBurst;
-  const down = spent.filter(intent => intent.serving && intent.phase !== 'closed');
-  const all = spent.map(intent => intent.times.intent);
+  const down = failures.filter(intent => intent.serving && intent.phase !== 'closed');
+  const all = failures.map(intent => intent.times.intent);
   return {
     rateWaitMs: tokenWaitMs(alike, nowMs, rate, burst),
     domainWaitMs: tokenWaitMs(all, nowMs, settings.domainEvictionsPerSecond, 1),

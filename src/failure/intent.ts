@@ -1,7 +1,9 @@
-import type { SignalClass, SignalName } from './signals.ts';
+import { RecordReader } from './record-reader.ts';
+import { type SignalClass, type SignalName, signalNames } from './signals.ts';
 
 export type IntentPhase = 'evicting' | 'leaving' | 'returning' | 'closed';
-export type IntentOutcome = 'recovered' | 'overtaken' | 'owner-gone' | 'failed';
+/** `preempted`: it is gone and made again, and waits for room. */
+export type IntentOutcome = 'recovered' | 'preempted' | 'overtaken' | 'owner-gone' | 'failed';
 
 export interface IntentMember {
   readonly rank: number;
@@ -66,15 +68,8 @@ export interface IntentError {
 const version = 1;
 const maxIntentBytes = 1024 * 1024;
 const phases: readonly IntentPhase[] = ['evicting', 'leaving', 'returning', 'closed'];
-const outcomes: readonly IntentOutcome[] = ['recovered', 'overtaken', 'owner-gone', 'failed'];
+const outcomes: readonly IntentOutcome[] = ['recovered', 'preempted', 'overtaken', 'owner-gone', 'failed'];
 const classes: readonly SignalClass[] = ['certain', 'suspect', 'info'];
-const signalNames: readonly SignalName[] = [
-  'DeviceUnhealthy',
-  'NodeNoExecute',
-  'NodeGone',
-  'NodeNotReady',
-  'Foreign',
-];
 
 export function isIntentError(value: object): value is IntentError {
   return 'code' in value && value.code === 'InvalidIntent';
@@ -122,11 +117,11 @@ export function parseIntent(text: string): Intent | IntentError {
   } catch {
     return invalid('intent.json', 'is not JSON');
   }
-  const reader = new Reader(value);
+  const reader = new RecordReader(value);
   if (reader.field('version') !== version) return invalid('version', `must be ${version}`);
   const intent = readIntent(reader);
   const [fault] = reader.faults;
-  if (fault !== undefined) return fault;
+  if (fault !== undefined) return invalid(fault.field, fault.rule);
   if ((intent.phase === 'closed') !== (intent.outcome !== undefined))
     return invalid('outcome', 'must be there when the phase is closed, and only then');
   if (!intent.group.endsWith(`/${intent.leaderName}`))
@@ -146,11 +141,11 @@ export function timeText(ms: number | undefined): string | null {
   return ms === undefined ? null : new Date(ms).toISOString();
 }
 
-function readIntent(r: Reader): Intent {
+function readIntent(r: RecordReader): Intent {
   const owner = r.part('owner');
   const times = r.part('times');
   return {
-    group: r.match('group', /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/),
+    group: r.key('group'),
     owner: { name: owner.name('name'), uid: owner.uid('uid') },
     leaderName: r.name('leaderName'),
     leaderUid: r.uid('leaderUID'),
@@ -185,118 +180,6 @@ function readIntent(r: Reader): Intent {
   };
 }
 
-const namePattern = /^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/;
-const uidPattern = /^[-A-Za-z0-9._:]{1,128}$/;
-const timePattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/;
-
-/** Reads fields of one JSON object and remembers the first that is not what it must be. */
-class Reader {
-  readonly faults: IntentError[];
-  readonly #path: string;
-  readonly #record: Readonly<Record<string, unknown>>;
-
-  constructor(value: unknown, path = '', faults: IntentError[] = []) {
-    this.faults = faults;
-    this.#path = path;
-    this.#record = isRecord(value) ? value : {};
-    if (!isRecord(value)) this.#fault('', 'must be an object');
-  }
-
-  field(name: string): unknown {
-    return Object.hasOwn(this.#record, name) ? this.#record[name] : undefined;
-  }
-
-  part(name: string): Reader {
-    return new Reader(this.field(name), `${this.#path}${name}.`, this.faults);
-  }
-
-  list(name: string): readonly Reader[] {
-    const value = this.field(name);
-    if (!Array.isArray(value)) {
-      this.#fault(name, 'must be a list');
-      return [];
-    }
-    return value.map((item: unknown, at) => new Reader(item, `${this.#path}${name}[${at}].`, this.faults));
-  }
-
-  /** A list of node names or null. */
-  names(name: string): readonly string[] | undefined {
-    const value = this.field(name);
-    if (value === null) return undefined;
-    const isNames =
-      Array.isArray(value) && value.every(item => typeof item === 'string' && namePattern.test(item));
-    if (!isNames) this.#fault(name, 'must be a list of node names or null');
-    return isNames ? value : undefined;
-  }
-
-  text(name: string): string {
-    const value = this.field(name);
-    if (typeof value !== 'string') this.#fault(name, 'must be a text');
-    return typeof value === 'string' ? value : '';
-  }
-
-  match(name: string, pattern: RegExp): string {
-    const value = this.text(name);
-    if (!pattern.test(value)) this.#fault(name, `must match ${pattern.source}`);
-    return value;
-  }
-
-  name(name: string): string {
-    return this.match(name, namePattern);
-  }
-
-  nameOrNone(name: string): string {
-    return this.field(name) === '' ? '' : this.name(name);
-  }
-
-  uid(name: string): string {
-    return this.match(name, uidPattern);
-  }
-
-  uidOrNone(name: string): string {
-    return this.field(name) === '' ? '' : this.uid(name);
-  }
-
-  count(name: string): number {
-    const value = this.field(name);
-    const isCount = typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
-    if (!isCount) this.#fault(name, 'must be a whole number of at least 0');
-    return isCount ? value : 0;
-  }
-
-  flag(name: string): boolean {
-    const value = this.field(name);
-    if (typeof value !== 'boolean') this.#fault(name, 'must be true or false');
-    return value === true;
-  }
-
-  oneOf<T extends string>(name: string, words: readonly T[]): T {
-    const value = this.field(name);
-    const word = words.find(known => known === value);
-    if (word === undefined) this.#fault(name, `must be one of ${words.join(', ')}`);
-    return word ?? (words[0] as T);
-  }
-
-  time(name: string): number {
-    const text = this.match(name, timePattern);
-    const ms = Date.parse(text);
-    if (Number.isNaN(ms)) this.#fault(name, 'must be a time');
-    return Number.isNaN(ms) ? 0 : ms;
-  }
-
-  timeOrNone(name: string): number | undefined {
-    return this.field(name) === null ? undefined : this.time(name);
-  }
-
-  #fault(name: string, rule: string): void {
-    this.faults.push(invalid(`${this.#path}${name}`.replace(/\.$/, ''), rule));
-  }
-}
-
 function invalid(field: string, rule: string): IntentError {
   return { code: 'InvalidIntent', message: `${field} ${rule}` };
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

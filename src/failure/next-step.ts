@@ -1,4 +1,5 @@
 import type { Intent, IntentOutcome, IntentPhase } from './intent.ts';
+import { isPreemption } from './signals.ts';
 
 /** A member of the incarnation that is to go, as it is now. */
 export interface OldMember {
@@ -111,6 +112,8 @@ function returning(intent: Intent, facts: IntentFacts): NextStep {
   if (facts.overtaken) return { kind: 'close', outcome: 'overtaken', times: {} };
   if (!facts.ownerWants) return { kind: 'close', outcome: 'owner-gone', times: {} };
   if (next === undefined || next.leaderUid === intent.leaderUid) return { kind: 'wait', forMs: lookAgainMs };
+  // It waits for room like everybody, for as long as that takes: what was to be done is done.
+  if (isPreemption(intent.signal)) return { kind: 'close', outcome: 'preempted', times: {} };
   const bound = next.boundRanks === size;
   const times: PhaseTimes = bound && intent.times.bound === undefined ? { bound: nowMs } : {};
   if (bound && next.readyRanks === size)

@@ -123,6 +123,11 @@ export function leastMode(cluster: FailureMode, wishes: readonly (string | undef
   );
 }
 
+/** Whether any of these wishes is to be left alone; a word that is no mode may be one that was misspelt. */
+export function optsOut(wishes: readonly (string | undefined)[]): boolean {
+  return wishes.some(wish => wish !== undefined && (parseFailureMode(wish) ?? 'off') === 'off');
+}
+
 /** Whether a mode goes at least as far as another. */
 export function goesAsFarAs(mode: FailureMode, wanted: FailureMode): boolean {
   return failureModes.indexOf(mode) >= failureModes.indexOf(wanted);

@@ -2,12 +2,26 @@ import type { Taint, Toleration } from '../api/kubernetes.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
 import { tolerates } from '../cluster/taints.ts';
 import type { PodInfo } from '../group/pod-info.ts';
+import type { Claim } from './claim.ts';
 import type { FailureSettings } from './settings.ts';
 
 /** `certain` may evict at once; `suspect` only what has a better place to go to; `info` is counted. */
 export type SignalClass = 'certain' | 'suspect' | 'info';
 
-export type SignalName = 'DeviceUnhealthy' | 'NodeNoExecute' | 'NodeGone' | 'NodeNotReady' | 'Foreign';
+export const signalNames = [
+  'DeviceUnhealthy',
+  'NodeNoExecute',
+  'NodeGone',
+  'NodeNotReady',
+  'Foreign',
+  'Preempted',
+] as const;
+export type SignalName = (typeof signalNames)[number];
+
+/** Nothing is wrong with such a group: another needs its place. */
+export function isPreemption(signal: SignalName): boolean {
+  return signal === 'Preempted';
+}
 
 /** One bound member of a group whose owner still wants it, as the signals look at it. */
 export interface MemberFacts {
@@ -22,6 +36,8 @@ export interface MemberFacts {
   readonly othersLive: boolean;
   /** A worker that goes comes back alone (LWS restartPolicy None). */
   readonly returnsAlone: boolean;
+  /** Another group needs the place of this one. */
+  readonly claim?: Claim | undefined;
 }
 
 /** One signal seen on one entity. Two sights of the same fault have the same `signal` and `entity`. */
@@ -164,6 +180,17 @@ export const signals: readonly Signal[] = [
         },
       ];
     },
+  },
+  {
+    // Patience was had before the claim was made, and no node is to blame.
+    name: 'Preempted',
+    class: 'certain',
+    scope: 'member',
+    of: 'staying',
+    see: ({ pod, leads, claim }) =>
+      leads && claim !== undefined
+        ? [{ entity: pod.uid, blamesNode: false, cause: claim.cause, debounceMs: 0 }]
+        : [],
   },
 ];
 

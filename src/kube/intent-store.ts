@@ -3,10 +3,9 @@ import type { ConfigMap } from '../api/kubernetes.ts';
 import { berth } from '../api/names.ts';
 import { type BreakerName, breakerNames, type TrippedBreaker } from '../failure/breakers.ts';
 import { formatIntent, type Intent, isIntentError, parseIntent, timeText } from '../failure/intent.ts';
-import type { ApiClient } from './api-client.ts';
 import { ApiGarbled, failureKind } from './api-errors.ts';
-import { readPagedList } from './paged-list.ts';
 import { isRecord } from './raw-object.ts';
+import { RecordMaps, type RecordMapsOptions } from './record-maps.ts';
 
 /** An intent as it was read or written last. */
 export interface StoredIntent {
@@ -27,14 +26,9 @@ export interface IntentList {
   readonly bad: readonly BadIntent[];
 }
 
-export interface IntentStoreOptions {
-  readonly client: ApiClient;
-  /** Berth's own. */
-  readonly namespace: string;
+export interface IntentStoreOptions extends RecordMapsOptions {
   /** ConfigMap of Berth's configuration, which may bear the halt annotation. */
   readonly configMapName: string;
-  /** Per request. */
-  readonly timeoutMs: number;
 }
 
 const intentKey = 'intent.json';
@@ -51,9 +45,11 @@ export function intentName(leaderUid: string): string {
  */
 export class IntentStore {
   readonly #options: IntentStoreOptions;
+  readonly #maps: RecordMaps;
 
   constructor(options: IntentStoreOptions) {
     this.#options = options;
+    this.#maps = new RecordMaps(options);
   }
 
   /** Creates the intent, or reads the one that is there for this leader already. */
@@ -62,18 +58,18 @@ export class IntentStore {
   ): Promise<{ readonly created: boolean; readonly stored: StoredIntent | BadIntent }> {
     const name = intentName(intent.leaderUid);
     try {
-      const raw = await this.#request<ConfigMap>('POST', '', this.#intentObject(name, intent));
+      const raw = await this.#maps.create(this.#intentObject(name, intent));
       return { created: true, stored: storedIntent(raw) };
     } catch (error) {
       if (failureKind(error) !== 'exists') throw error;
-      return { created: false, stored: storedIntent(await this.#request<ConfigMap>('GET', name)) };
+      return { created: false, stored: storedIntent(await this.#maps.get(name)) };
     }
   }
 
   /** Replaces an intent as it was read; fails with kind `conflict` when it has changed since. */
   async update(stored: StoredIntent, intent: Intent): Promise<StoredIntent> {
     const body = this.#intentObject(stored.name, intent, stored.resourceVersion);
-    const written = storedIntent(await this.#request<ConfigMap>('PUT', stored.name, body));
+    const written = storedIntent(await this.#maps.replace(body));
     if (isBadIntent(written)) throw new TypeError(`ConfigMap ${written.name}: ${written.message}`);
     return written;
   }
@@ -82,7 +78,7 @@ export class IntentStore {
   async list(): Promise<IntentList> {
     const intents: StoredIntent[] = [];
     const bad: BadIntent[] = [];
-    for (const raw of await this.#list(berth.intent)) {
+    for (const raw of await this.#maps.list(berth.intent)) {
       const stored = storedIntent(raw);
       if (isBadIntent(stored)) bad.push(stored);
       else intents.push(stored);
@@ -105,7 +101,7 @@ export class IntentStore {
     let pruned = 0;
     for (const { name, resourceVersion } of old) {
       if (!mayDelete()) break;
-      if (await this.#remove(name, resourceVersion)) pruned += 1;
+      if (await this.#maps.remove(name, resourceVersion)) pruned += 1;
     }
     return pruned;
   }
@@ -113,7 +109,7 @@ export class IntentStore {
   /** Breakers that are tripped. One that cannot be read counts as tripped at the time that is given as now. */
   async breakers(nowMs: number): Promise<readonly TrippedBreaker[]> {
     const found = new Map<BreakerName, TrippedBreaker>();
-    for (const raw of await this.#list(berth.breaker)) {
+    for (const raw of await this.#maps.list(berth.breaker)) {
       const name = breakerNames.find(known => known === raw.metadata.labels?.[berth.breaker]);
       if (name !== undefined) found.set(name, parseBreaker(name, raw.data?.[breakerKey], nowMs));
     }
@@ -124,21 +120,21 @@ export class IntentStore {
   async trip(breaker: TrippedBreaker): Promise<void> {
     const body = this.#breakerObject(breaker);
     try {
-      await this.#request('PUT', body.metadata.name, body);
+      await this.#maps.replace(body);
     } catch (error) {
       if (failureKind(error) !== 'gone') throw error;
-      await this.#request('POST', '', body);
+      await this.#maps.create(body);
     }
   }
 
   async reset(name: BreakerName): Promise<void> {
-    await this.#remove(breakerObjectName(name));
+    await this.#maps.remove(breakerObjectName(name));
   }
 
   /** Whether an administrator has halted evictions; asked live before every destructive call. */
   async isHalted(): Promise<boolean> {
     try {
-      const config = await this.#request<ConfigMap>('GET', this.#options.configMapName);
+      const config = await this.#maps.get(this.#options.configMapName);
       // An answer without metadata is no ConfigMap: whoever speaks there says nothing about a halt.
       if (config?.metadata?.name === undefined) throw new ApiGarbled('the configuration is no ConfigMap');
       return config.metadata.annotations?.[berth.halt] !== undefined;
@@ -146,47 +142,6 @@ export class IntentStore {
       if (failureKind(error) === 'gone') return false;
       throw error;
     }
-  }
-
-  async #list(label: string): Promise<readonly ConfigMap[]> {
-    const objects: ConfigMap[] = [];
-    await readPagedList<ConfigMap>({
-      client: this.#options.client,
-      path: this.#path(''),
-      query: { labelSelector: label },
-      pageSize: 200,
-      timeoutMs: this.#options.timeoutMs,
-      signal: new AbortController().signal,
-      onObject: raw => objects.push(raw),
-    });
-    return objects;
-  }
-
-  async #remove(name: string, resourceVersion?: string): Promise<boolean> {
-    const preconditions = resourceVersion === undefined ? {} : { preconditions: { resourceVersion } };
-    try {
-      await this.#request('DELETE', name, { apiVersion: 'v1', kind: 'DeleteOptions', ...preconditions });
-      return true;
-    } catch (error) {
-      const kind = failureKind(error);
-      if (kind === 'gone' || kind === 'conflict') return false;
-      throw error;
-    }
-  }
-
-  #request<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', name: string, body?: unknown): Promise<T> {
-    const { client, timeoutMs } = this.#options;
-    return client.request<T>({
-      method,
-      path: this.#path(name),
-      timeoutMs,
-      ...(body !== undefined && { body }),
-    });
-  }
-
-  #path(name: string): string {
-    const collection = `/api/v1/namespaces/${this.#options.namespace}/configmaps`;
-    return name === '' ? collection : `${collection}/${name}`;
   }
 
   #intentObject(name: string, intent: Intent, resourceVersion?: string): ConfigMap {

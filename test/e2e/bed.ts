@@ -27,6 +27,7 @@ export interface BerthSettings {
   readonly placement?: Readonly<Record<string, unknown>>;
   readonly lease?: Readonly<Record<string, number>>;
   readonly failure?: Readonly<Record<string, unknown>>;
+  readonly preemption?: Readonly<Record<string, unknown>>;
 }
 
 /** Installs Berth from deploy/ and runs one replica; it ends with the test. */
@@ -35,7 +36,7 @@ export async function runBerth(
   cluster: Cluster,
   settings: BerthSettings = {},
 ): Promise<BerthProcess> {
-  const { placement, lease, failure } = settings;
+  const { placement, lease, failure, preemption } = settings;
   const berth = await startBerthOn(cluster, {
     config: {
       topology: genericTopology,
@@ -43,6 +44,7 @@ export async function runBerth(
       ...(placement && { placement }),
       ...(lease && { lease }),
       ...(failure && { failure }),
+      ...(preemption && { preemption }),
     },
   });
   t.teardown(() => berth.stop());

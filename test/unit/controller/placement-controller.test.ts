@@ -64,6 +64,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
     countStranded: () => {},
     countReplan: () => {},
     countInvalid: () => {},
+    refused: () => {},
   };
   const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
   const waiting = new WaitingList({
@@ -95,6 +96,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
     strandedAfterMs: 10_000,
     replanBudget: { perGroup: 5, windowMs: 600_000 },
     membersLateAfterMs: 5_000,
+    onWaits: () => undefined,
     makeQueue: process => new WorkQueue({ name: 'placement', process, log, clock, concurrency: 4 }),
   });
   controller.start();

@@ -20,6 +20,8 @@ const hourMs = 60 * minuteMs;
 const go: BrakeFacts = {
   settings: { ...defaultFailureSettings, mode: 'evict' },
   mode: 'evict',
+  signal: 'DeviceUnhealthy',
+  claimed: false,
   placed: true,
   halted: false,
   synced: true,
@@ -53,6 +55,10 @@ t.test('every brake holds on its own side and not on the other', async t => {
     >
   > = {
     mode: { holds: [{ mode: 'off' }, { mode: 'observe' }, { mode: 'cordon' }, { placed: false }], free: [] },
+    claim: {
+      holds: [{ signal: 'Preempted', claimed: false }],
+      free: [{ signal: 'Preempted', claimed: true }],
+    },
     halt: { holds: [{ halted: true }], free: [] },
     stale: { holds: [{ synced: false }, { stalestMs: 90_001 }], free: [{ stalestMs: 90_000 }] },
     'new-holder': { holds: [{ holderForMs: 29_999 }], free: [{ holderForMs: 30_000 }] },
@@ -224,4 +230,35 @@ t.test('PodDisruptionBudgets must allow that all Ready members go', async t => {
     /does not allow/,
     'budgets that the leader is not in count, too',
   );
+});
+
+t.test('what makes sense for failures alone does not hold a preemption', async t => {
+  const preempted = { signal: 'Preempted', claimed: true, plan: undefined } as const;
+  t.same(heldBy(preempted), [], 'it has no other place, or the other group would have got it');
+  const worst = { rateWaitMs: 1, domainWaitMs: 1, inFlight: 99, inFlightOfOwner: 99 };
+  t.same(heldBy({ ...preempted, ...history(worst) }), [], 'it has rates and budgets of its own');
+  t.same(
+    heldBy({ ...preempted, domainFailure: 'tripped' }),
+    ['domain-failure'],
+    'nothing more is taken down while a domain fails',
+  );
+  t.same(heldBy({ ...preempted, ...history({ restarts: { kind: 'waits', retryAfterMs: 1 } }) }), [
+    'restart-budget',
+  ]);
+});
+
+t.test('preemptions count for the budget of their group, and for nothing else', async t => {
+  const preempted = Array.from({ length: 3 }, (_, i) =>
+    intentOf({ signal: 'Preempted', leaderUid: `uid-${i}`, times: { intent: 1_000 + i, evicted: 1_000 } }),
+  );
+  const question = {
+    group: 'serving/llm-0',
+    namespace: 'serving',
+    owner: 'llm',
+    serving: true,
+    nowMs: 2_000,
+  };
+  const of = historyOf(preempted, question, defaultFailureSettings);
+  t.match(of, { rateWaitMs: 0, domainWaitMs: 0, inFlight: 0, inFlightOfOwner: 0 });
+  t.equal(of.restarts.kind, 'waits');
 });

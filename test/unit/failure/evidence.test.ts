@@ -84,6 +84,9 @@ t.test('the worst is ripe before unripe, certain before suspect, then the oldest
   t.equal(worst(30_000), 'late', 'neither is ripe');
   t.equal(worst(70_000), 'early', 'only the suspicion is ripe');
   t.equal(worst(95_000), 'late', 'both are ripe');
+  const claim = sighting({ signal: 'Preempted', entity: 'claim', blamesNode: false, debounceMs: 0 });
+  ledger.update('g', [early, sighting({ entity: 'late' }), claim], 95_000);
+  t.equal(worst(95_000), 'claim', 'what is decided already comes first');
   t.equal(worstOf([], 0), undefined);
 });
 

@@ -2,24 +2,32 @@ import type { ConfigMap, LeaderWorkerSet, Node, Pod, StatefulSet } from '../../.
 import { berth } from '../../../src/api/names.ts';
 import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
+import type { DisruptionBudgetRecord } from '../../../src/group/disruption-budget.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
 import type { ApiClient, ApiRequest } from '../../../src/kube/api-client.ts';
 import { ApiError } from '../../../src/kube/api-errors.ts';
 import { labelOf, nodeOf } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode } from '../../builders/planning.ts';
+import { podOf } from '../../builders/pods.ts';
 
 /** What a pod is besides its object. */
 interface PodState {
-  readonly pod: Pod;
-  readonly group: LwsGroup;
+  pod: Pod;
+  /** Undefined for a pod outside groups. */
+  readonly group: LwsGroup | undefined;
   readonly incarnation: number;
   readonly rank: number;
   terminatingAtMs: number | undefined;
   foreground: boolean;
   disruption: string | undefined;
   unhealthy: boolean;
-  readonly readyAtMs: number;
+  readyAtMs: number;
+}
+
+export interface FakeClusterOptions {
+  /** Pods come gated, and go where Berth pins them; else they are bound at once. */
+  readonly gated?: boolean;
 }
 
 interface SetState {
@@ -29,6 +37,14 @@ interface SetState {
   terminating: boolean;
 }
 
+interface PatchStep {
+  readonly op: string;
+  readonly path: string;
+  readonly value?: unknown;
+}
+
+type JsonObject = Record<string, unknown>;
+
 const graceMs = 1_500;
 const startMs = 1_000;
 
@@ -37,7 +53,7 @@ const startMs = 1_000;
  * collector and LWS (v0.9, restartPolicy Recreate) do about them. Time moves by `tick`.
  */
 export class FakeCluster implements ApiClient {
-  readonly groups: readonly LwsGroup[];
+  readonly groups: LwsGroup[];
   readonly nodes = new Map<string, Node>();
   readonly pods = new Map<string, PodState>();
   readonly sets = new Map<string, SetState>();
@@ -53,25 +69,44 @@ export class FakeCluster implements ApiClient {
   refusedEvictions = 0;
   /** LWS may miss a worker that goes at once (LWS #998); then only that one comes back. */
   lwsMissesWorkers = false;
+  readonly budgets: DisruptionBudgetRecord[] = [];
+  /** By name of the set; 0 for others. */
+  readonly priorities = new Map<string, number>();
+  readonly #gated: boolean;
   nowMs = 0;
   #version = 0;
   readonly #incarnations = new Map<string, number>();
   readonly #made = new Map<string, number>();
 
-  constructor(groups: readonly LwsGroup[], nodeCount: number, perRack = 4) {
-    this.groups = groups;
+  constructor(
+    groups: readonly LwsGroup[],
+    nodeCount: number,
+    perRack = 4,
+    { gated = false }: FakeClusterOptions = {},
+  ) {
+    this.groups = [...groups];
+    this.#gated = gated;
     for (let i = 0; i < nodeCount; i += 1) {
       const name = `n${i}`;
       const labels = { [labelOf('rack')]: `r${Math.floor(i / perRack)}` };
       this.nodes.set(name, nodeOf({ name, labels, gpu: 8 }));
     }
-    for (const group of groups) {
-      const owner = group.owner();
-      const replicas = Math.max(...groups.filter(g => g.setName === group.setName).map(g => g.index)) + 1;
-      this.owners.set(group.setName, { ...owner, spec: { ...owner.spec, replicas } });
-    }
+    for (const group of groups) this.#own(group);
     this.tick(0);
     this.tick(startMs);
+  }
+
+  /** A group of another LeaderWorkerSet. */
+  arrive(group: LwsGroup, priority: number): void {
+    this.priorities.set(group.setName, priority);
+    this.groups.push(group);
+    this.#own(group);
+  }
+
+  /** A pod outside groups that takes a whole node. */
+  addSingle(name: string, node: string, labels: Readonly<Record<string, string>> = {}): void {
+    const pod = podOf({ name, node, gpu: 8, labels });
+    this.#keep(pod, { group: undefined, incarnation: 1, rank: 0, readyAtMs: this.nowMs });
   }
 
   /** Lets the controllers of the cluster work until that much time has passed. */
@@ -80,6 +115,7 @@ export class FakeCluster implements ApiClient {
     for (let round = 0; round < 4; round += 1) {
       this.#collect();
       for (const group of this.groups) this.#runLws(group);
+      if (this.#gated) this.#bind();
     }
   }
 
@@ -98,6 +134,7 @@ export class FakeCluster implements ApiClient {
     cache.leaderWorkerSets.replace([...this.owners.values()].map(decodeLeaderWorkerSet));
     cache.statefulSets.replace([...this.sets.values()].map(({ set }) => decodeStatefulSet(set)));
     cache.nodes.replace([...this.nodes.values()].map(decodeNode));
+    cache.podDisruptionBudgets.replace(this.budgets);
     cache.pods.replace([...this.pods.values()].map(state => decode(this.#podObject(state))));
   }
 
@@ -159,6 +196,8 @@ export class FakeCluster implements ApiClient {
         return this.#deleteSet(this.#found(this.#setNamed(name)), body);
       case 'GET pods':
         return this.#podObject(this.#found(this.#podNamed(name)));
+      case 'PATCH pods':
+        return this.#patch(this.#found(this.#podNamed(name)), body as readonly PatchStep[]);
       case 'POST eviction':
         return this.#evict(this.#found(this.#podNamed(name)), body);
       case 'GET configmaps':
@@ -189,6 +228,25 @@ export class FakeCluster implements ApiClient {
     state.foreground = policy === 'Foreground';
     state.disruption = 'EvictionByEvictionAPI';
     return {};
+  }
+
+  #patch(state: PodState, steps: readonly PatchStep[]): unknown {
+    const pod = structuredClone(this.#podObject(state)) as unknown as JsonObject;
+    for (const { op, path, value } of steps) {
+      const keys = path
+        .split('/')
+        .slice(1)
+        .map(key => key.replaceAll('~1', '/'));
+      const last = keys.pop() ?? '';
+      const parent = keys.reduce<JsonObject>((at, key) => at[key] as JsonObject, pod);
+      if (op === 'test' && JSON.stringify(parent[last] ?? null) !== JSON.stringify(value))
+        throw new ApiError({ status: 422, reason: 'Invalid', message: 'test failed' });
+      if (op === 'remove' && Array.isArray(parent)) parent.splice(Number(last), 1);
+      else if (op === 'remove') delete parent[last];
+      if (op === 'add' || op === 'replace') parent[last] = value;
+    }
+    state.pod = pod as unknown as Pod;
+    return pod;
   }
 
   #deleteSet(state: SetState, body: unknown): unknown {
@@ -244,6 +302,10 @@ export class FakeCluster implements ApiClient {
     }
     for (const [uid, state] of this.pods) {
       if (state.terminatingAtMs === undefined) continue;
+      if (this.#gated && state.pod.spec.nodeName === undefined) {
+        this.pods.delete(uid);
+        continue;
+      }
       const node = this.nodes.get(state.pod.spec.nodeName ?? '');
       const ready = node?.status?.conditions?.some(c => c.type === 'Ready' && c.status === 'True') ?? false;
       const { taints = [] } = node?.spec ?? {};
@@ -290,7 +352,26 @@ export class FakeCluster implements ApiClient {
     }
   }
 
-  /** Binds at once to the first node that is whole and has nobody. */
+  #own(group: LwsGroup): void {
+    const owner = group.owner();
+    const alike = this.groups.filter(g => g.setName === group.setName);
+    const replicas = Math.max(...alike.map(g => g.index)) + 1;
+    this.owners.set(group.setName, { ...owner, spec: { ...owner.spec, replicas } });
+  }
+
+  /** Pods past their gate go where they are pinned as soon as there is nobody. */
+  #bind(): void {
+    for (const state of this.pods.values()) {
+      const info = decode(this.#podObject(state));
+      const { pinnedTo: node } = info;
+      if (node === undefined || info.nodeName !== undefined || info.terminating) continue;
+      if ([...this.pods.values()].some(other => other.pod.spec.nodeName === node)) continue;
+      state.pod = { ...state.pod, spec: { ...state.pod.spec, nodeName: node } };
+      state.readyAtMs = this.nowMs + startMs;
+    }
+  }
+
+  /** Binds at once to the first node that is whole and has nobody, unless Berth is to say where. */
   #addPod(group: LwsGroup, incarnation: number, rank: number): void {
     const taken = new Set([...this.pods.values()].map(state => state.pod.spec.nodeName));
     const node = [...this.nodes.values()].find(
@@ -299,22 +380,26 @@ export class FakeCluster implements ApiClient {
         (spec?.taints ?? []).length === 0 &&
         status?.conditions?.[0]?.status === 'True',
     )?.metadata.name;
-    if (node === undefined) return;
+    if (node === undefined && !this.#gated) return;
     const name = rank === 0 ? group.leaderName : `${group.leaderName}-${rank}`;
     const made = (this.#made.get(name) ?? 0) + 1;
     this.#made.set(name, made);
-    const more = { node, gated: false, ...(rank > 0 && { uid: `uid-${name}-${made}` }) };
+    const priority = this.priorities.get(group.setName) ?? 0;
+    const place = this.#gated || node === undefined ? { gated: true } : { node, gated: false };
+    const more = { ...place, priority, ...(rank > 0 && { uid: `uid-${name}-${made}` }) };
     const pod = rank === 0 ? group.leader(more, incarnation) : group.worker(rank, more, incarnation);
+    const readyAtMs = this.#gated ? Number.POSITIVE_INFINITY : this.nowMs + startMs;
+    this.#keep(pod, { group, incarnation, rank, readyAtMs });
+  }
+
+  #keep(pod: Pod, rest: Pick<PodState, 'group' | 'incarnation' | 'rank' | 'readyAtMs'>): void {
     this.pods.set(pod.metadata.uid ?? '', {
       pod,
-      group,
-      incarnation,
-      rank,
       terminatingAtMs: undefined,
       foreground: false,
       disruption: undefined,
       unhealthy: false,
-      readyAtMs: this.nowMs + startMs,
+      ...rest,
     });
   }
 

@@ -64,6 +64,16 @@ t.test('what comes next follows from the phase and from what is there', async t 
       { kind: 'close', outcome: 'owner-gone', times: {} },
     ],
     [
+      'a group that was preempted is over with as soon as it is made anew, bound or not',
+      step({ ...returning, signal: 'Preempted' }, { leader: undefined, old: [], next: next(0, 0) }),
+      { kind: 'close', outcome: 'preempted', times: {} },
+    ],
+    [
+      'but not before',
+      step({ ...returning, signal: 'Preempted' }, { leader: undefined, old: [] }),
+      { kind: 'wait', forMs: 5_000 },
+    ],
+    [
       'LWS has its chance after others',
       step({ ...evicting, signal: 'Foreign' }),
       { kind: 'wait', forMs: 2_000 },

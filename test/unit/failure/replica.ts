@@ -2,6 +2,7 @@ import type { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { FailureController } from '../../../src/controller/failure-controller.ts';
 import { FailureReport, type FailureReportSinks } from '../../../src/controller/failure-report.ts';
 import { failureWrites } from '../../../src/controller/failure-writes.ts';
+import { noClaims } from '../../../src/failure/claim.ts';
 import { defaultFailureSettings, type FailureSettings } from '../../../src/failure/settings.ts';
 import type { ApiClient } from '../../../src/kube/api-client.ts';
 import { IntentStore } from '../../../src/kube/intent-store.ts';
@@ -62,6 +63,7 @@ export class Replica {
     this.controller = new FailureController({
       cache: this.cache,
       settings: { ...defaultFailureSettings, mode: 'evict', newHolderSeconds: 0, ...settings },
+      claims: noClaims,
       store: new IntentStore({
         client,
         namespace: 'berth-system',

@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { Pod, Taint, Toleration } from '../../../src/api/kubernetes.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
-import { defaultFailureSettings, leastMode } from '../../../src/failure/settings.ts';
+import { defaultFailureSettings, leastMode, optsOut } from '../../../src/failure/settings.ts';
 import { type MemberFacts, type Sighting, seeMember, seeNode } from '../../../src/failure/signals.ts';
 import { nodeOf } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
@@ -122,6 +122,13 @@ t.test('each signal is seen where it should be, and only there', async t => {
       [],
     ],
     ['a condition on a member that stays', { status: disrupted('EvictionByEvictionAPI') }, []],
+    [
+      'the leader of a group whose place another needs',
+      { leads: true, claim: { cause: 'preempted' } },
+      [['Preempted', 'certain', 0]],
+    ],
+    ['a worker of such a group', { claim: { cause: 'preempted' } }, []],
+    ['such a leader that goes', { ...going, leads: true, claim: { cause: 'preempted' } }, []],
   ];
   for (const [name, scene, wanted] of cases)
     t.same(
@@ -157,4 +164,14 @@ t.test('the least of all modes counts, and a misspelt one is no licence', async 
   t.equal(leastMode('observe', ['evict']), 'observe');
   t.equal(leastMode('evict', ['off', 'evict']), 'off');
   t.equal(leastMode('evict', ['evcit']), 'observe');
+});
+
+t.test('who opts out is left alone, and who misspells it is, too', async t => {
+  const cases: readonly (readonly [readonly (string | undefined)[], boolean])[] = [
+    [[undefined, undefined], false],
+    [['observe', 'evict'], false],
+    [['evict', 'off'], true],
+    [[undefined, 'of'], true],
+  ];
+  for (const [wishes, wanted] of cases) t.equal(optsOut(wishes), wanted, `${wishes}`);
 });
