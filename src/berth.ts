@@ -9,6 +9,7 @@ import { makeFailureResponse } from './failure-response.ts';
 import { sleep, systemClock } from './kube/clock.ts';
 import { LeaseElection } from './kube/lease-election.ts';
 import { makePlacement } from './placement.ts';
+import { makePreemption } from './preemption-response.ts';
 import { makeReflectors } from './reflectors.ts';
 import {
   makeExtenderServer,
@@ -82,6 +83,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
       );
       controller.standDown();
       failure.standDown();
+      preemption.standDown();
     },
   });
   const isFresh = (nowMs: number) =>
@@ -89,7 +91,14 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   const mayAct = () =>
     !config.observeOnly && acting && lease.isHolder(clock.nowMs()) && isFresh(clock.nowMs());
   const announcements = makeAnnouncements(options, cache, clock, identity);
-  const { controller, waiting } = makePlacement({ ...options, cache, announcements, mayAct, clock });
+  const { controller, waiting, explainer } = makePlacement({
+    ...options,
+    cache,
+    announcements,
+    mayAct,
+    onWaits: (key, reason) => preemption.onWaits(key, reason),
+    clock,
+  });
   const health = () => ({
     synced: allSynced(),
     stalestMs: Math.max(...reflectors.map(reflector => reflector.stalenessMs(clock.nowMs()))),
@@ -101,6 +110,17 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     announcements,
     mayAct,
     health,
+    claims: { mode: config.preemption.mode, of: uid => preemption.claimOf(uid) },
+    clock,
+  });
+  const preemption = makePreemption({
+    ...options,
+    cache,
+    waiting,
+    placement: controller,
+    failure,
+    announcements,
+    mayAct,
     clock,
   });
 
@@ -123,6 +143,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     acting = true;
     log.info({ identity }, 'lease acquired and cluster read, this process acts');
     controller.reviewAll();
+    preemption.takeOver();
     failure.takeOver();
   }
 
@@ -130,7 +151,8 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   async function readIntents(mayGoOn: () => boolean): Promise<void> {
     for (let tries = 0; tries < 10 && mayGoOn(); tries += 1) {
       try {
-        return await failure.readIntents();
+        await failure.readIntents();
+        return await preemption.readRecords();
       } catch (error) {
         log.warn({ err: error }, 'intents could not be read before the first plan');
         await sleep(clock, 1_000, stopping.signal);
@@ -156,6 +178,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     queues: () => [
       { queue: 'placement', depth: controller.queueDepth },
       { queue: 'failure', depth: failure.queueDepth },
+      { queue: 'preemption', depth: preemption.queueDepth },
     ],
     isLeaseHolder: () => lease.isHolder(clock.nowMs()),
   });
@@ -166,12 +189,15 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   await extenderServer?.listen({ host: config.extender.host, port: config.extender.port });
   const extenderPort = extenderServer === undefined ? 0 : portOf(extenderServer);
   controller.start();
+  explainer.start();
   failure.start();
+  preemption.start();
   announcements.start();
   const leading = lease.start(stopping.signal);
   const review = setInterval(() => {
     if (mayAct()) controller.reviewAll();
     failure.reviewAll();
+    preemption.reviewAll();
   }, reviewEveryMs);
   log.info({ identity, webhookPort, extenderPort, adminPort }, 'berth is up');
 
@@ -186,7 +212,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
       clearInterval(review);
       log.info({ seconds: config.shutdownDelaySeconds }, 'draining');
       await sleep(clock, config.shutdownDelaySeconds * 1000, new AbortController().signal);
-      await Promise.all([controller.stop(), failure.stop()]);
+      await Promise.all([controller.stop(), explainer.stop(), failure.stop(), preemption.stop()]);
       stopping.abort();
       certificates.stop();
       await Promise.all([leading, ...reading, announcements.stop()]);

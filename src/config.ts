@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { hostLevelName, type TopologyLevel } from './cluster/topology.ts';
 import { topologyPresets } from './cluster/topology-presets.ts';
 import { failureSchema } from './failure-config.ts';
+import { preemptionSchema } from './preemption-config.ts';
 
 const seconds = (standard: number, about: string) =>
   z.number().positive().max(86_400).default(standard).describe(about);
@@ -16,6 +17,17 @@ const levelSchema = z.strictObject({
     .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, 'must be a lower-case word such as rack')
     .describe('word used in annotations'),
   nodeLabel: z.string().min(1).max(317).describe('node label whose value names the domain'),
+  shapeLabel: z
+    .string()
+    .min(1)
+    .max(317)
+    .exactOptional()
+    .describe('node label whose value is the shape of the TPU slice that a domain is, e.g. 4x4'),
+  shape: z
+    .string()
+    .regex(/^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){1,2}$/, 'must be a TPU shape such as 4x4 or 2x2x2')
+    .exactOptional()
+    .describe('the shape itself, where all domains of the level have the same'),
 });
 
 /** The one description of the configuration: it validates, fills in defaults, and makes the reference in the README. */
@@ -46,6 +58,11 @@ export const configSchema = z.strictObject({
     .prefault({}),
   placement: z
     .strictObject({
+      prefer: z
+        .enum(['pack', 'spread'])
+        .default('pack')
+        .describe('`pack` leaves whole domains alone, `spread` takes the emptiest'),
+      warmHosts: z.boolean().default(true).describe('among equals, hosts that had the group before'),
       agedAfterSeconds: seconds(600, 'first in line for so long: a domain is reserved for it'),
       strandedAfterSeconds: seconds(10, 'a pinned pod Unschedulable for so long is planned again'),
       membersLateAfterSeconds: seconds(
@@ -66,6 +83,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   failure: failureSchema,
+  preemption: preemptionSchema,
   webhook: z
     .strictObject({
       host: z.string().default('0.0.0.0').describe('address to listen on'),
@@ -184,6 +202,8 @@ function contradictions({ topology, lease }: Config): readonly string[] {
   if (new Set(names).size < names.length) problems.push('topology.levels: two levels have the same name');
   if (new Set(labels).size < labels.length)
     problems.push('topology.levels: two levels have the same nodeLabel');
+  if (topology.levels?.some(level => level.shape !== undefined && level.shapeLabel !== undefined))
+    problems.push('topology.levels: shape and shapeLabel of one level exclude each other: keep one');
   if (names.includes(hostLevelName))
     problems.push(`topology.levels: ${hostLevelName} is implied, leave it out`);
   const { durationSeconds, renewDeadlineSeconds, retryPeriodSeconds } = lease;

@@ -5,6 +5,7 @@ import type { ClusterCache } from './cache/cluster-cache.ts';
 import { PlacementController } from './controller/placement-controller.ts';
 import { PlacementReport, type PlacementReportSinks } from './controller/placement-report.ts';
 import { placementWrites } from './controller/placement-writes.ts';
+import { RefusalExplainer } from './controller/refusal-explainer.ts';
 import { WaitingList } from './controller/waiting-list.ts';
 import type { Clock } from './kube/clock.ts';
 import { WorkQueue } from './kube/work-queue.ts';
@@ -14,7 +15,15 @@ export interface PlacementParts extends BerthOptions {
   readonly cache: ClusterCache;
   readonly announcements: Announcements;
   readonly mayAct: () => boolean;
+  /** Hears of every group that waits, with the reason; what it answers is added to why. */
+  readonly onWaits: (key: string, reason: string) => string | undefined;
   readonly clock: Clock;
+}
+
+export interface Placement {
+  readonly controller: PlacementController;
+  readonly waiting: WaitingList;
+  readonly explainer: RefusalExplainer;
 }
 
 /** The placement controller with all that it reports through. */
@@ -26,8 +35,9 @@ export function makePlacement({
   cache,
   announcements,
   mayAct,
+  onWaits,
   clock,
-}: PlacementParts): { readonly controller: PlacementController; readonly waiting: WaitingList } {
+}: PlacementParts): Placement {
   const sinks: PlacementReportSinks = {
     event: (pod, type, reason, message) => announcements.podEvent(pod, type, reason, message),
     ownerEvent: (owner, type, reason, message) => announcements.ownerEvent(owner, type, reason, message),
@@ -42,27 +52,40 @@ export function makePlacement({
     countStranded: reason => metrics.pinsStranded.inc({ reason }),
     countReplan: (scope, outcome) => metrics.replans.inc({ scope, outcome }),
     countInvalid: field => metrics.invalidRequests.inc({ field }),
+    refused: key => explainer.refused(key),
   };
   const { agedAfterSeconds, strandedAfterSeconds, membersLateAfterSeconds, replanBudget } = config.placement;
+  const { prefer, warmHosts } = config.placement;
   const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
   const waiting = new WaitingList({
     cache,
     ...time,
     agedAfterMs: agedAfterSeconds * 1000,
     membersLateAfterMs: membersLateAfterSeconds * 1000,
+    objective: { prefer, warmHosts },
     onPlanned: (seconds, outcome) => metrics.planDuration.observe({ outcome }, seconds),
+  });
+  const report = new PlacementReport({ cache, sinks, log, ...time });
+  const explainer = new RefusalExplainer({
+    cache,
+    waiting,
+    tell: explained => report.explained(explained),
+    nowMs: time.nowMs,
+    mayAct,
+    makeQueue: process => new WorkQueue({ name: 'explanation', process, log, clock, concurrency: 1 }),
   });
   const controller = new PlacementController({
     cache,
     waiting,
     writes: placementWrites(client),
-    report: new PlacementReport({ cache, sinks, log, ...time }),
+    report,
     nowMs: time.nowMs,
     mayAct,
     strandedAfterMs: strandedAfterSeconds * 1000,
     replanBudget: { perGroup: replanBudget.perGroup, windowMs: replanBudget.perMinutes * 60_000 },
     membersLateAfterMs: membersLateAfterSeconds * 1000,
+    onWaits,
     makeQueue: process => new WorkQueue({ name: 'placement', process, log, clock, concurrency: 24 }),
   });
-  return { controller, waiting };
+  return { controller, waiting, explainer };
 }

@@ -1,4 +1,4 @@
-import type { Pod } from '../src/api/kubernetes.ts';
+import type { LeaderWorkerSet, Pod } from '../src/api/kubernetes.ts';
 import type { ClusterCache } from '../src/cache/cluster-cache.ts';
 import { seatOf } from '../src/cache/group-view.ts';
 import { withPodSlot } from '../src/cluster/node-info.ts';
@@ -8,6 +8,7 @@ import type { Resources } from '../src/cluster/resources.ts';
 import { controllerOf, groupKeyOf, type Membership } from '../src/group/membership.ts';
 import { whyNotPlaceable } from '../src/group/placeable.ts';
 import type { PlacementVerdict } from './pod.ts';
+import { topologyRefusal } from './topology-refusal.ts';
 
 const gate: PlacementVerdict = { kind: 'gate' };
 
@@ -26,7 +27,7 @@ export function placementFrom(
     if (membership === undefined) return placeSingle(pod);
     if (!synced()) return gate;
     if (membership.kind === 'lws') {
-      const owner = cache.leaderWorkerSet(membership.namespace, membership.owner);
+      const owner = ownerOf(cache, membership);
       const why = whyNotPlaceable({ spec: pod.spec, annotations: pod.metadata.annotations ?? {}, owner });
       // Without its owner in view a pod that asks for nothing special may still belong to a group that does.
       if (why !== undefined && (owner !== undefined || why === 'resource-claims'))
@@ -34,8 +35,16 @@ export function placementFrom(
     } else if (usesResourceClaims(pod.spec)) {
       return { kind: 'leave', reason: 'resource-claims' };
     }
+    const owner = ownerOf(cache, membership);
+    const never = topologyRefusal(pod, membership, { owner, levels: cache.levels });
+    if (never !== undefined) return { kind: 'refuse', field: never.field, message: never.message };
     return membership.rank === 0 ? gate : placeWorker(cache, pod, membership, requests.resources);
   };
+}
+
+function ownerOf(cache: ClusterCache, membership: Membership): LeaderWorkerSet | undefined {
+  if (membership.kind !== 'lws') return undefined;
+  return cache.leaderWorkerSet(membership.namespace, membership.owner);
 }
 
 function placeSingle(pod: Pod): PlacementVerdict {

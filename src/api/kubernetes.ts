@@ -144,6 +144,8 @@ export interface TopologySpreadConstraint {
   readonly whenUnsatisfiable: string;
   readonly labelSelector?: LabelSelector;
   readonly minDomains?: number;
+  readonly nodeAffinityPolicy?: string;
+  readonly nodeTaintsPolicy?: string;
   readonly matchLabelKeys?: readonly string[];
 }
 

@@ -19,6 +19,18 @@ export const berth = {
   requiredTopology: 'berth.dev/required-topology',
   /** Owner or pod template annotation. User. Level that should hold the whole group. */
   preferredTopology: 'berth.dev/preferred-topology',
+  /** Owner or pod template annotation. User. Level that must hold each slice of the group, see src/group/slices.ts. */
+  sliceTopology: 'berth.dev/slice-topology',
+  /** Owner or pod template annotation. User. Members of a slice, where LWS has no subGroupPolicy to say it. */
+  sliceSize: 'berth.dev/slice-size',
+  /** Owner or pod template annotation. User. Level whose domains the group has to itself. */
+  exclusiveTopology: 'berth.dev/exclusive-topology',
+  /** Owner or pod template annotation. User. Level over which the groups of one LeaderWorkerSet are spread. */
+  spreadTopology: 'berth.dev/spread-topology',
+  /** Owner or pod template annotation. User. `ScheduleAnyway` (default) or `DoNotSchedule`. */
+  spreadPolicy: 'berth.dev/spread-policy',
+  /** Owner or pod template annotation. User. `[level:][namespace/]owner`: in a domain where that owner's groups stand. */
+  sameDomainAs: 'berth.dev/same-domain-as',
 
   /** Pod label, groups without LWS. User. Name of the group inside its namespace. */
   group: 'berth.dev/group',
@@ -53,6 +65,8 @@ export const berth = {
   halt: 'berth.dev/halt',
   /** Label on the ConfigMap of an intent to evict a group. Berth. `open` or `closed`. */
   intent: 'berth.dev/intent',
+  /** Label on the ConfigMap of a preemption. Berth. `open` or `closed`. */
+  preemption: 'berth.dev/preemption',
   /** Label on the ConfigMap that keeps a tripped breaker tripped. Berth. The breaker's name. */
   breaker: 'berth.dev/breaker',
   /** Condition type on a group's leader. Berth. False with the reason and sentence while the group waits. */
@@ -82,9 +96,31 @@ export const lws = {
   leaderName: 'leaderworkerset.sigs.k8s.io/leader-name',
   /** Annotation, user on the LWS, LWS on pods: node label that one group must have to itself. */
   exclusiveTopology: 'leaderworkerset.sigs.k8s.io/exclusive-topology',
+  /** Pod label, with a subGroupPolicy. The same on all pods of one subgroup; none on a leader that is in no subgroup. */
+  subgroupKey: 'leaderworkerset.sigs.k8s.io/subgroup-key',
+  /** Pod annotation, with a subGroupPolicy. Its subGroupSize. */
+  subgroupSize: 'leaderworkerset.sigs.k8s.io/subgroup-size',
+  /** Pod annotation, with a subGroupPolicy; on leaders only before v0.10. `LeaderWorker` or `LeaderExcluded`. */
+  subgroupPolicyType: 'leaderworkerset.sigs.k8s.io/subgroup-policy-type',
+  /** Annotation, user on the LWS, LWS on pods: node label that one subgroup must have to itself. */
+  subgroupExclusiveTopology: 'leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology',
   envLeaderAddress: 'LWS_LEADER_ADDRESS',
   envGroupSize: 'LWS_GROUP_SIZE',
   envWorkerIndex: 'LWS_WORKER_INDEX',
+} as const;
+
+/** Kueue's own words for topology requests; they hold node label keys. Read only where Kueue does not own the pod. */
+export const kueue = {
+  requiredTopology: 'kueue.x-k8s.io/podset-required-topology',
+  preferredTopology: 'kueue.x-k8s.io/podset-preferred-topology',
+  sliceTopology: 'kueue.x-k8s.io/podset-slice-required-topology',
+  sliceSize: 'kueue.x-k8s.io/podset-slice-size',
+} as const;
+
+/** Keys of NVIDIA's DRA driver. */
+export const nvidia = {
+  /** Node label: UID of the ComputeDomain that the node belongs to. A node belongs to one at a time. */
+  computeDomain: 'resource.nvidia.com/computeDomain',
 } as const;
 
 /** Keys of Kubernetes itself. */

@@ -1,6 +1,7 @@
 import type { LeaderWorkerSet, Toleration } from '../api/kubernetes.ts';
 import { berth } from '../api/names.ts';
 import type { NodeInfo, NodeRecord } from '../cluster/node-info.ts';
+import { NodeList } from '../cluster/node-list.ts';
 import type { ExistingPod } from '../cluster/pod-affinity.ts';
 import { addResources, fits, maxResources, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
@@ -27,6 +28,10 @@ export type CacheChange =
   | { readonly kind: 'node'; readonly name: string }
   /** Room may have come free somewhere: what was refused before may fit now. */
   | { readonly kind: 'room' };
+
+/** Why a place is kept for a group: it is being remade after a failure, or others leave to make room for it. */
+export type ReservePurpose = (typeof reservePurposes)[number];
+const reservePurposes = ['return', 'preemption'] as const;
 
 /** Receives decoded objects of one resource; the reflector's counterpart. */
 export interface ObjectSink<T> {
@@ -107,6 +112,9 @@ export class ClusterCache {
   readonly #touchedNodes = new Set<string>();
   #excludedNodes: ReadonlyMap<string, string> = new Map();
   #nodesChanged = false;
+  /** Nodes whose record has changed since the last snapshot. */
+  readonly #staleRecords = new Set<string>();
+  #nodeLists: { readonly tree: TopologyTree; readonly nodes: NodeList } | undefined;
   #tree: TopologyTree | undefined;
   #snapshot: ClusterSnapshot | undefined;
 
@@ -130,18 +138,22 @@ export class ClusterCache {
    */
   snapshotWithout(pods: ReadonlySet<PodInfo>, groups: readonly string[] = []): ClusterSnapshot {
     const keys = new Set([...groups, ...[...pods].flatMap(pod => groupKey(pod) ?? [])]);
-    const owners = new Set([...keys].flatMap(key => [key, reservedFor(key)]));
+    const owners = new Set([...keys].flatMap(key => [key, ...allReservedFor(key)]));
     for (const pod of pods) owners.add(pod.uid);
     const changed = new Set([...owners].flatMap(owner => this.#ledger.nodesHeldFor(owner)));
     for (const pod of pods) if (pod.nodeName !== undefined) changed.add(pod.nodeName);
     const whole = this.snapshot();
-    const nodes = whole.nodes.map(info =>
-      changed.has(info.record.name) ? this.#ledger.infoWithout(info.record, pods, owners) : info,
-    );
+    const nodes = new Map<number, NodeInfo>();
+    for (const name of changed) {
+      const record = this.#nodes.get(name);
+      const index = whole.tree.indexByNodeName.get(name);
+      if (record !== undefined && index !== undefined)
+        nodes.set(index, this.#ledger.infoWithout(record, pods, owners));
+    }
     const without = (all: Iterable<PodInfo>) => [...all].filter(pod => !pods.has(pod));
     return {
       ...whole,
-      nodes,
+      nodes: whole.nodes.with(nodes),
       existingPods: () => this.#existing(without(this.#pods.values())),
       repellingPods: () => this.#existing(without(this.#repelling)),
     };
@@ -149,7 +161,7 @@ export class ClusterCache {
 
   /** What one group is planned on: all that others hold, and not what is reserved for itself. */
   snapshotFor(group: string): ClusterSnapshot {
-    const reserved = this.#ledger.nodesHeldFor(reservedFor(group)).length > 0;
+    const reserved = allReservedFor(group).some(owner => this.#ledger.nodesHeldFor(owner).length > 0);
     return reserved ? this.snapshotWithout(new Set(), [group]) : this.snapshot();
   }
 
@@ -220,18 +232,19 @@ export class ClusterCache {
   }
 
   /**
-   * Keeps places for a group that is being remade, until its next plan stands; `[]` gives them up. The group's own
-   * planning does not see them.
+   * Keeps places for a group until its next plan stands; `[]` gives them up. Those of different purposes are kept beside
+   * each other, and may be on nodes whose users are still to leave. The group's own planning does not see them.
    */
   reservePlace(
     group: string,
     seats: readonly { readonly node: string; readonly requests: Resources }[],
+    purpose: ReservePurpose = 'return',
   ): void {
     const holds = seats.map(({ node, requests }, i) => {
       const use = { requests, hostPorts: [], takesAccelerator: takesAccelerator(requests) };
-      return { key: seatKey(group, `reserved-${i}`), node, use };
+      return { key: seatKey(group, `${purpose}-${i}`), node, use };
     });
-    this.#ledger.setHolds(reservedFor(group), holds);
+    this.#ledger.setHolds(reservedFor(group, purpose), holds);
     this.#settle();
   }
 
@@ -307,7 +320,7 @@ export class ClusterCache {
     if (!this.#pods.has(leader.uid)) return;
     this.#assumedPlans.set(leader.uid, plan);
     const key = groupKey(leader);
-    if (key !== undefined) this.#ledger.setHolds(reservedFor(key), []);
+    for (const owner of key === undefined ? [] : allReservedFor(key)) this.#ledger.setHolds(owner, []);
     this.#lookAtGroupOf(leader.uid);
     this.#settle();
   }
@@ -453,6 +466,7 @@ export class ClusterCache {
     // Heartbeats change a Node every few seconds without changing anything that placement looks at.
     if (before !== undefined && sameNode(before, node)) return false;
     this.#nodes.set(node.name, node);
+    this.#staleRecords.add(node.name);
     const moved = this.levels.some(({ nodeLabel }) => before?.labels[nodeLabel] !== node.labels[nodeLabel]);
     if (before === undefined || moved) this.#tree = undefined;
     this.#nodesChanged = true;
@@ -569,14 +583,33 @@ export class ClusterCache {
   #buildSnapshot(): ClusterSnapshot {
     this.#tree ??= buildTopologyTree(this.levels, this.#nodes.values());
     const tree = this.#tree;
-    const nodes = tree.nodeNames.flatMap(name => this.nodeInfo(name) ?? []);
     return {
       tree,
-      nodes,
+      nodes: this.#nodeList(tree),
       existingPods: () => this.#existing(this.#pods.values()),
       repellingPods: () => this.#existing(this.#repelling),
       namespaceLabels: name => this.#namespaces.get(name)?.labels ?? {},
     };
+  }
+
+  /** The last list with what has changed since, so that what did not change is the same in both. */
+  #nodeList(tree: TopologyTree): NodeList {
+    const stale = new Set([...this.#ledger.takeStale(), ...this.#staleRecords]);
+    this.#staleRecords.clear();
+    const known = this.#nodeLists;
+    if (known?.tree !== tree) {
+      const nodes = NodeList.of(tree.nodeNames.flatMap(name => this.nodeInfo(name) ?? []));
+      this.#nodeLists = { tree, nodes };
+      return nodes;
+    }
+    const changes = new Map<number, NodeInfo>();
+    for (const name of stale) {
+      const index = tree.indexByNodeName.get(name);
+      const info = index === undefined ? undefined : this.nodeInfo(name);
+      if (index !== undefined && info !== undefined) changes.set(index, info);
+    }
+    if (changes.size > 0) this.#nodeLists = { tree, nodes: known.nodes.with(changes) };
+    return this.#nodeLists?.nodes ?? known.nodes;
   }
 
   *#existing(pods: Iterable<PodInfo>): Iterable<ExistingPod> {
@@ -588,7 +621,9 @@ export class ClusterCache {
       yield {
         namespace: pod.namespace,
         labels: pod.labels,
+        nodeName: node.name,
         nodeLabels: node.labels,
+        terminating: pod.terminating,
         antiAffinity: pod.affinity,
       };
     }
@@ -599,9 +634,13 @@ function seatKey(groupKey: string, seat: number | string): string {
   return `${groupKey}#${seat}`;
 }
 
-/** Owner of the holds that are reserved for a group while it is remade. */
-function reservedFor(groupKey: string): string {
-  return `${groupKey}#reserved`;
+/** Owner of the holds that are reserved for a group for one purpose. */
+function reservedFor(groupKey: string, purpose: ReservePurpose): string {
+  return `${groupKey}#${purpose}`;
+}
+
+function allReservedFor(groupKey: string): readonly string[] {
+  return reservePurposes.map(purpose => reservedFor(groupKey, purpose));
 }
 
 /** The seat that the plan in force gives to this very pod. */

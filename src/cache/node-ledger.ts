@@ -1,5 +1,5 @@
 import { buildNodeInfo, type NodeInfo, type NodeRecord, type NodeUse } from '../cluster/node-info.ts';
-import { addResources, keyOf, noResources, type Resources, subtractResources } from '../cluster/resources.ts';
+import { keyOf, noResources, type Resources } from '../cluster/resources.ts';
 
 /** A place kept on a node for a pod that is not bound yet. */
 export interface Hold {
@@ -21,7 +21,9 @@ export class NodeLedger<Pod extends NodeUse> {
   readonly #holdsByOwner = new Map<string, ReadonlyMap<string, Hold>>();
   readonly #infos = new Map<string, NodeInfo>();
   /** By node what has come free since the last question, less what was taken. */
-  readonly #freed = new Map<string, Resources>();
+  readonly #freed = new Map<string, Map<string, number>>();
+  /** Names of nodes whose use has changed since the last question. */
+  #stale = new Set<string>();
 
   occupy(node: string, pod: Pod): void {
     const users = this.#users.get(node) ?? new Set();
@@ -68,8 +70,8 @@ export class NodeLedger<Pod extends NodeUse> {
   infoOf(record: NodeRecord): NodeInfo {
     const known = this.#infos.get(record.name);
     if (known?.record === record) return known;
-    const holds = [...(this.#holds.get(record.name)?.values() ?? [])].map(({ use }) => use);
-    const info = buildNodeInfo(record, this.#users.get(record.name) ?? [], holds);
+    const users = this.#users.get(record.name) ?? [];
+    const info = buildNodeInfo(record, users, this.#holds.get(record.name)?.values() ?? []);
     this.#infos.set(record.name, info);
     return info;
   }
@@ -79,11 +81,7 @@ export class NodeLedger<Pod extends NodeUse> {
     const gone = new Set([...owners].flatMap(owner => [...(this.#holdsByOwner.get(owner)?.keys() ?? [])]));
     const users = [...this.users(record.name)].filter(pod => !pods.has(pod));
     const holds = [...(this.#holds.get(record.name)?.values() ?? [])].filter(({ key }) => !gone.has(key));
-    return buildNodeInfo(
-      record,
-      users,
-      holds.map(({ use }) => use),
-    );
+    return buildNodeInfo(record, users, holds);
   }
 
   /** Nodes on which something is held for an owner. */
@@ -118,10 +116,20 @@ export class NodeLedger<Pod extends NodeUse> {
     return grew;
   }
 
+  /** Nodes whose use has changed since this was last asked. */
+  takeStale(): ReadonlySet<string> {
+    const stale = this.#stale;
+    this.#stale = new Set();
+    return stale;
+  }
+
   #changed(node: string, freed: Resources, taken: Resources): void {
     this.#infos.delete(node);
-    const before = this.#freed.get(node) ?? noResources;
-    this.#freed.set(node, subtractResources(addResources(before, freed), taken));
+    this.#stale.add(node);
+    const balance = this.#freed.get(node) ?? new Map<string, number>();
+    for (const [name, amount] of freed) balance.set(name, (balance.get(name) ?? 0) + amount);
+    for (const [name, amount] of taken) balance.set(name, (balance.get(name) ?? 0) - amount);
+    this.#freed.set(node, balance);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Node, Taint } from '../api/kubernetes.ts';
 import type { HostPort } from './host-ports.ts';
-import { addResources, type Resources, resourcesFrom, subtractResources } from './resources.ts';
+import { addResources, type Resources, resourcesFrom } from './resources.ts';
 
 export type ReadyStatus = 'True' | 'False' | 'Unknown';
 
@@ -62,21 +62,23 @@ export function withPodSlot(requests: Resources): Resources {
 export function buildNodeInfo(
   record: NodeRecord,
   pods: Iterable<NodeUse>,
-  holds: Iterable<NodeUse>,
+  holds: Iterable<{ readonly use: NodeUse }>,
 ): NodeInfo {
-  let freeOfPods = record.allocatable;
-  let untouched = true;
+  const left = new Map(record.allocatable);
   const hostPorts: HostPort[] = [];
-  for (const pod of pods) {
-    freeOfPods = subtractResources(freeOfPods, pod.requests);
-    hostPorts.push(...pod.hostPorts);
-    if (pod.takesAccelerator) untouched = false;
+  let untouched = true;
+  // Done for every pod event, so amounts are taken off one map and not off copies.
+  const take = ({ requests, hostPorts: ports, takesAccelerator }: NodeUse) => {
+    for (const [name, amount] of requests) left.set(name, (left.get(name) ?? 0) - amount);
+    if (ports.length > 0) hostPorts.push(...ports);
+    if (takesAccelerator) untouched = false;
+  };
+  for (const pod of pods) take(pod);
+  const freeOfPods: Resources = new Map(left);
+  let held = false;
+  for (const { use } of holds) {
+    take(use);
+    held = true;
   }
-  let free = freeOfPods;
-  for (const hold of holds) {
-    free = subtractResources(free, hold.requests);
-    hostPorts.push(...hold.hostPorts);
-    if (hold.takesAccelerator) untouched = false;
-  }
-  return { record, freeOfPods, free, hostPorts, untouched };
+  return { record, freeOfPods, free: held ? left : freeOfPods, hostPorts, untouched };
 }

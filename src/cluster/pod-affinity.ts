@@ -23,7 +23,11 @@ export interface AffinityPod {
 
 /** A pod that has its node, or is taken to have it. */
 export interface ExistingPod extends AffinityPod {
+  /** Only topology spread looks at it; a pod without does not count there. */
+  readonly nodeName?: string | undefined;
   readonly nodeLabels: Labels;
+  /** Topology spread does not count it any more; inter-pod terms do. */
+  readonly terminating?: boolean | undefined;
   /** Only its anti-affinity binds others; its affinity was a matter of its own placement. */
   readonly antiAffinity?: PodAffinity | undefined;
 }
@@ -36,6 +40,8 @@ export interface AffinityRefusal {
 
 /** The inter-pod rules for one newcomer against known pods. Immutable. */
 export interface AffinityCheck {
+  /** No node can be refused: the newcomer has no terms and nobody's anti-affinity names it. */
+  readonly refusesNothing: boolean;
   /** Costs one look-up per term and label of the node, however many pods there are. */
   admits(nodeLabels: Labels): true | AffinityRefusal;
   /** The same newcomer after more pods have got their nodes, e.g. members of its own group placed before it. */
@@ -231,6 +237,7 @@ function checkOf(
     ['ExistingPodAntiAffinity', enteredDomain(base.forbidden, placed.forbidden)],
   ] as const;
   return {
+    refusesNothing: question.terms === undefined && base.forbidden.size === 0 && placed.forbidden.size === 0,
     admits(nodeLabels) {
       for (const [code, refusedOver] of rules) {
         const topologyKey = refusedOver(nodeLabels);

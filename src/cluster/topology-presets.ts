@@ -1,8 +1,15 @@
 import type { TopologyLevel } from './topology.ts';
 
+const tpuNodePool: TopologyLevel = {
+  name: 'slice',
+  nodeLabel: 'cloud.google.com/gke-nodepool',
+  shapeLabel: 'cloud.google.com/gke-tpu-topology',
+};
+
 /**
  * Levels as the platforms label them, coarse to fine; the host below is implicit. Sources: the node label pages of GKE
- * (gce-topology-*), EKS (network-node-layer-N: layer 1 is the spine), OCI (rdma.*), CoreWeave (backend.coreweave.cloud)
+ * (gce-topology-*; gke-nodepool for TPUs, where a multi-host node pool is one slice, gke-tpu-slice-<shape>-id for the
+ * sub-slices of v6e, gke-tpu-partition-<shape>-id for the cubes of tpu7x), EKS (network-node-layer-N: layer 1 is the spine), OCI (rdma.*), CoreWeave (backend.coreweave.cloud)
  * and NVIDIA topograph (fabric.topograph.run/tier-N: tier 1 is nearest to the node).
  */
 export const topologyPresets: Readonly<Record<string, readonly TopologyLevel[]>> = {
@@ -12,9 +19,19 @@ export const topologyPresets: Readonly<Record<string, readonly TopologyLevel[]>>
     { name: 'block', nodeLabel: 'cloud.google.com/gce-topology-block' },
     { name: 'rack', nodeLabel: 'cloud.google.com/gce-topology-subblock' },
   ],
-  'gke-tpu': [
+  'gke-tpu': [{ name: 'zone', nodeLabel: 'topology.kubernetes.io/zone' }, tpuNodePool],
+  'gke-tpu-sub-slices': [
     { name: 'zone', nodeLabel: 'topology.kubernetes.io/zone' },
-    { name: 'slice', nodeLabel: 'cloud.google.com/gke-nodepool' },
+    tpuNodePool,
+    tpuSubSlice('8x8'),
+    tpuSubSlice('4x8'),
+    tpuSubSlice('4x4'),
+    tpuSubSlice('2x4'),
+  ],
+  'gke-tpu-cubes': [
+    { name: 'zone', nodeLabel: 'topology.kubernetes.io/zone' },
+    { name: 'block', nodeLabel: 'cloud.google.com/gce-topology-block' },
+    { name: 'cube', nodeLabel: 'cloud.google.com/gke-tpu-partition-4x4x4-id', shape: '4x4x4' },
   ],
   eks: [
     { name: 'zone', nodeLabel: 'topology.kubernetes.io/zone' },
@@ -44,3 +61,7 @@ export const topologyPresets: Readonly<Record<string, readonly TopologyLevel[]>>
     { name: 'accelerator', nodeLabel: 'accelerator.topograph.run/domain' },
   ],
 };
+
+function tpuSubSlice(shape: string): TopologyLevel {
+  return { name: `slice-${shape}`, nodeLabel: `cloud.google.com/gke-tpu-slice-${shape}-id`, shape };
+}

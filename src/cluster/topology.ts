@@ -21,6 +21,13 @@ export interface TopologyLevel {
   readonly name: string;
   /** Node label whose value names the domain, e.g. `example.com/rack`. */
   readonly nodeLabel: string;
+  /**
+   * Node label with the shape of the TPU slice that a domain of this level is, e.g. `4x4`: its chips reach each other only
+   * when a workload runs on all of its hosts.
+   */
+  readonly shapeLabel?: string;
+  /** The shape itself, where the platform has one label for each shape and so no label that says it. */
+  readonly shape?: string;
 }
 
 export interface TopologyDomain {

@@ -43,6 +43,8 @@ export interface PlacementControllerOptions {
   /** How often members of one group may be made anew for a better seat. */
   readonly replanBudget: { readonly perGroup: number; readonly windowMs: number };
   readonly membersLateAfterMs: number;
+  /** Hears of every group that waits, with the reason; what it answers is added to why. */
+  readonly onWaits: (key: string, reason: string) => string | undefined;
   readonly makeQueue: (process: (key: string) => Promise<void>) => WorkQueue;
 }
 
@@ -119,6 +121,11 @@ export class PlacementController {
     this.#queue.add(lineKey);
   }
 
+  /** Looks at the line again, for what is known of those in it has changed. */
+  serveLine(): void {
+    this.#queue.addAfter(lineKey, gatherMs);
+  }
+
   /** Forgets what was only intended: another holder decides now. */
   standDown(): void {
     const { cache, waiting, report } = this.#options;
@@ -177,7 +184,7 @@ export class PlacementController {
     const { cache, report } = this.#options;
     switch (outcome.kind) {
       case 'waits':
-        report.waits(outcome);
+        report.waits(this.#withMore(outcome));
         return;
       case 'planned-single':
         cache.assumePin(outcome.pod, outcome.node);
@@ -209,6 +216,12 @@ export class PlacementController {
         this.#queue.add(`group:${group.key}`);
       }
     }
+  }
+
+  #withMore(outcome: Extract<LineOutcome, { kind: 'waits' }>): typeof outcome {
+    if (outcome.leader.membership === undefined) return outcome;
+    const more = this.#options.onWaits(outcome.key, outcome.reason);
+    return more === undefined ? outcome : { ...outcome, message: `${outcome.message}; ${more}` };
   }
 
   async #processGroup(key: string): Promise<void> {

@@ -6,6 +6,7 @@ import type { GroupInfo } from '../group/group-info.ts';
 import { isMembershipError } from '../group/membership.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { RecentMap } from '../kube/recent-map.ts';
+import type { ExplainedRefusal } from './refusal-explainer.ts';
 import type { LineOutcome } from './waiting-list.ts';
 
 type Waits = Extract<LineOutcome, { kind: 'waits' }>;
@@ -23,6 +24,8 @@ export interface PlacementReportSinks {
   readonly countStranded: (reason: string) => void;
   readonly countReplan: (scope: 'member' | 'group', outcome: string) => void;
   readonly countInvalid: (field: string) => void;
+  /** A group was told that there is no room for it, or told otherwise than before. */
+  readonly refused: (key: string) => void;
 }
 
 export interface OwnerRef {
@@ -52,6 +55,9 @@ const invalidReasons: ReadonlySet<string> = new Set([
   'PlanTooLong',
 ]);
 
+/** Refusals of the planner. */
+const refusals: ReadonlySet<string> = new Set(['NoRoom', 'NoNodeMatches']);
+
 /** Tells users what became of their groups: one event per decision, a condition while a group waits, metrics, a log line. */
 export class PlacementReport {
   readonly #options: PlacementReportOptions;
@@ -76,12 +82,21 @@ export class PlacementReport {
     const { leader, reason, message } = outcome;
     log.info({ group: outcome.key, reason, message }, 'group waits');
     if (invalidReasons.has(reason)) sinks.countInvalid(reason);
+    if (refusals.has(reason)) sinks.refused(outcome.key);
     const before = leader.placedCondition;
     if (before?.message === message && before.reason === reason) return;
     sinks.condition(leader, 'False', reason, message);
     sinks.event(leader, 'Warning', 'GroupWaiting', message);
     const owner = this.#ownerOf(leader);
     if (owner !== undefined) sinks.ownerEvent(owner, 'Warning', 'GroupWaiting', `${outcome.key}: ${message}`);
+  }
+
+  /** Follows the refusal as an event of its own, so that the condition does not change with every other group. */
+  explained({ key, leader, text, explanation, unblock }: ExplainedRefusal): void {
+    const { sinks, log } = this.#options;
+    if (!this.#waiting.has(key)) return;
+    log.info({ group: key, message: text, explanation, unblock }, 'refusal explained');
+    sinks.event(leader, 'Normal', 'RefusalExplained', text);
   }
 
   placed(group: GroupInfo, nodes: readonly string[], domain: string, writeMs: number): void {

@@ -1,11 +1,14 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { describeGroup } from '../cache/group-source.ts';
+import { PlacedGroups } from '../cache/placed-groups.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { demandOfPod, interPodKeyOf } from '../group/demand.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
 import type { PodInfo } from '../group/pod-info.ts';
-import type { TopologyRequest } from '../group/topology-request.ts';
+import { requestForRanks, type TopologyRequest } from '../group/topology-request.ts';
+import { RecentMap } from '../kube/recent-map.ts';
 import { FitMemo } from '../planner/fit.ts';
+import { type Objective, standardObjective } from '../planner/objective.ts';
 import { type GroupPlan, type PlanInput, planGroup } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
 import { nearestDomain, type Reservation, reservedNodes } from '../planner/reservation.ts';
@@ -31,11 +34,27 @@ export interface WaitingListOptions {
   readonly agedAfterMs: number;
   /** A labelled group is planned without its late members after so long. */
   readonly membersLateAfterMs: number;
+  /** What is preferred among places that do; default: pack, warm hosts. */
+  readonly objective?: Objective;
   readonly onPlanned: (seconds: number, outcome: 'planned' | 'rejected' | 'undecided') => void;
 }
 
-/** Planned on the cluster as it is now unless it says otherwise. */
-type PlanRequest = Omit<PlanInput, 'memo' | 'snapshot'> & { readonly snapshot?: ClusterSnapshot };
+/** Planned on the cluster as it is now, among the groups that stand there, unless it says otherwise. */
+type PlanRequest = Omit<PlanInput, 'memo' | 'snapshot'> & {
+  readonly snapshot?: ClusterSnapshot;
+  /** Of the group itself, which is no neighbour of its own. */
+  readonly key?: string;
+};
+
+/** One pass over the line. */
+interface Round {
+  /** Refusals by what was asked for. */
+  readonly refused: Map<string, Rejection | Undecided>;
+  /** Who was refused and looks for the groups of an owner, by that owner. */
+  readonly lonely: Map<string, Waiting[]>;
+}
+
+const rememberedPlaces = 10_000;
 
 /** A pod outside any group is a group of one that asks for no topology. */
 const anywhere: TopologyRequest = { requiredLevel: undefined, preferredLevel: undefined, sameLabels: [] };
@@ -46,7 +65,10 @@ const anywhere: TopologyRequest = { requiredLevel: undefined, preferredLevel: un
  */
 export class WaitingList {
   readonly #options: WaitingListOptions;
+  readonly #placed: PlacedGroups;
   readonly #memo = new FitMemo();
+  /** Nodes that have had a group and may still have its images and weights. */
+  readonly #lastPlaces = new RecentMap<string, readonly string[]>(rememberedPlaces);
   readonly #groups = new Set<string>();
   readonly #singles = new Set<string>();
   readonly #excluded = new Map<string, Map<string, { cause: string; untilMs: number }>>();
@@ -54,6 +76,7 @@ export class WaitingList {
 
   constructor(options: WaitingListOptions) {
     this.#options = options;
+    this.#placed = new PlacedGroups(options.cache);
   }
 
   get size(): number {
@@ -97,11 +120,30 @@ export class WaitingList {
     return new Map([...failing, ...[...nodes].map(([node, { cause }]) => [node, cause] as const)]);
   }
 
+  /** What the planner is asked about a group that waits; undefined when it does not, or cannot be described. */
+  questionOf(key: string): { readonly group: GroupInfo; readonly input: PlanInput } | undefined {
+    const { cache, wallMs, membersLateAfterMs } = this.#options;
+    const view = this.#groups.has(key) ? cache.group(key) : undefined;
+    if (view?.leader === undefined) return undefined;
+    const late = wallMs() - view.leader.createdAtMs >= membersLateAfterMs;
+    const group = describeGroup(cache, view, view.leader, late);
+    if (isObstacle(group)) return undefined;
+    const { objective = standardObjective } = this.#options;
+    const neighbours = this.#placed.neighboursOf(key, group.topology);
+    const asked = { snapshot: cache.snapshot(), ...this.#inputOf(group), neighbours, objective };
+    return { group, input: { ...asked, memo: this.#memo } };
+  }
+
   /** Plans one group or re-plans some of its ranks; timed. */
   plan(input: PlanRequest): GroupPlan | Rejection | Undecided {
     const startedMs = this.#options.nowMs();
     const snapshot = input.snapshot ?? this.#options.cache.snapshot();
-    const result = planGroup({ ...input, memo: this.#memo, snapshot });
+    const neighbours = input.neighbours ?? this.#placed.neighboursOf(input.key, input.topology);
+    const { objective = standardObjective } = this.#options;
+    const lastPlace = input.key === undefined ? undefined : this.#lastPlaces.get(input.key);
+    const warmNodes = input.warmNodes ?? lastPlace ?? [];
+    const memo = this.#memo;
+    const result = planGroup({ ...input, memo, snapshot, neighbours, objective, warmNodes });
     const outcome =
       result.kind === 'plan' ? 'planned' : result.kind === 'rejection' ? 'rejected' : 'undecided';
     this.#options.onPlanned((this.#options.nowMs() - startedMs) / 1000, outcome);
@@ -124,7 +166,8 @@ export class WaitingList {
     const kept = new Map(
       named.flatMap((rank, at) => (fixed.has(rank) ? [[at, fixed.get(rank) ?? ''] as const] : [])),
     );
-    const result = this.plan({ demands, topology: group.topology, fixed: kept, excludedNodes, snapshot });
+    const topology = requestForRanks(group.topology, named);
+    const result = this.plan({ key: group.key, demands, topology, fixed: kept, excludedNodes, snapshot });
     if (result.kind !== 'plan') return undefined;
     return new Map(named.map((rank, at) => [rank, result.nodes[at] ?? '']));
   }
@@ -134,16 +177,20 @@ export class WaitingList {
    * that the next one sees the room as taken. Yields to `breathe` between plans.
    */
   async pass(place: (outcome: LineOutcome) => void, breathe: () => Promise<boolean>): Promise<void> {
-    const refused = new Map<string, Rejection | Undecided>();
-    for (const waiting of this.#line()) {
+    const round: Round = { refused: new Map(), lonely: new Map() };
+    const line = [...this.#line()];
+    // The line grows while it is walked.
+    for (const waiting of line) {
       if (!(await breathe())) return;
-      const outcome = this.#serve(waiting, refused);
+      const outcome = this.#serve(waiting, round);
       if (outcome === undefined) continue;
+      if (outcome.kind === 'planned') this.#lastPlaces.set(outcome.group.key, outcome.plan.nodes);
       if (outcome.kind === 'planned' || outcome.kind === 'planned-single') {
         this.remove(waiting.key);
         if (this.#reservation?.groupKey === waiting.key) this.#reservation = undefined;
       }
       place(outcome);
+      if (outcome.kind === 'planned') line.push(...partnersOf(outcome.group, round));
     }
   }
 
@@ -161,10 +208,10 @@ export class WaitingList {
     return line;
   }
 
-  #serve(waiting: Waiting, refused: Map<string, Rejection | Undecided>): LineOutcome | undefined {
+  #serve(waiting: Waiting, round: Round): LineOutcome | undefined {
     const { cache, wallMs, membersLateAfterMs } = this.#options;
     const single = this.#singles.has(waiting.key) ? cache.pod(waiting.key) : undefined;
-    if (single !== undefined) return this.#serveSingle(single, refused);
+    if (single !== undefined) return this.#serveSingle(single, round);
     const view = cache.group(waiting.key);
     if (view?.leader === undefined) return undefined;
     const late = wallMs() - waiting.createdAtMs >= membersLateAfterMs;
@@ -179,28 +226,27 @@ export class WaitingList {
       };
     }
     const input = this.#inputOf(group);
-    const result = this.#planOnce(input, refused);
+    const result = this.#planOnce(input, round);
     if (result.kind === 'plan') return { kind: 'planned', group, plan: result };
+    const partner = group.topology.sameDomainAs?.owner;
+    if (partner !== undefined) round.lonely.set(partner, [...(round.lonely.get(partner) ?? []), waiting]);
     this.#reserveIfAged(waiting, input);
     return { kind: 'waits', key: group.key, leader: group.leader, ...this.#explain(result) };
   }
 
-  #serveSingle(pod: PodInfo, refused: Map<string, Rejection | Undecided>): LineOutcome {
+  #serveSingle(pod: PodInfo, round: Round): LineOutcome {
     const input = {
       demands: [demandOfPod(pod)],
       topology: anywhere,
       excludedNodes: this.#excludedFor(pod.uid),
     };
-    const result = this.#planOnce(input, refused);
+    const result = this.#planOnce(input, round);
     if (result.kind === 'plan') return { kind: 'planned-single', pod, node: result.nodes[0] ?? '' };
     return { kind: 'waits', key: pod.uid, leader: pod, ...this.#explain(result) };
   }
 
   /** Of those that ask for the same, only the first is refused by the planner itself. */
-  #planOnce(
-    input: PlanRequest,
-    refused: Map<string, Rejection | Undecided>,
-  ): GroupPlan | Rejection | Undecided {
+  #planOnce(input: PlanRequest, { refused }: Round): GroupPlan | Rejection | Undecided {
     // A place reserved for it is room that others do not have.
     if (input.snapshot !== undefined && input.snapshot !== this.#options.cache.snapshot())
       return this.plan(input);
@@ -213,8 +259,10 @@ export class WaitingList {
   #inputOf(group: GroupInfo): PlanRequest {
     const snapshot = this.#options.cache.snapshotFor(group.key);
     return {
+      key: group.key,
       demands: group.demands,
       topology: group.topology,
+      neighbours: this.#placed.neighboursOf(group.key, group.topology),
       excludedNodes: this.#excludedFor(group.key),
       snapshot,
     };
@@ -255,9 +303,18 @@ export class WaitingList {
   }
 }
 
+/** Those refused in this round that look for the groups of the owner of one that has just got its place. */
+function partnersOf({ membership }: GroupInfo, { lonely }: Round): readonly Waiting[] {
+  const owner = `${membership.namespace}/${membership.owner}`;
+  const partners = lonely.get(owner) ?? [];
+  lonely.delete(owner);
+  return partners;
+}
+
 /**
  * Two that ask for the same are refused alike as long as nothing was placed or freed between them. Where pods with
- * anti-affinity are about, namespace and labels count too: they may keep one out and not the other.
+ * anti-affinity are about, namespace and labels count too: they may keep one out and not the other. So do the neighbours,
+ * for a group is none of its own.
  */
 function signatureOf(input: PlanRequest, repellersAbout: boolean): string {
   const runs: { key: string; count: number }[] = [];
@@ -267,5 +324,6 @@ function signatureOf(input: PlanRequest, repellersAbout: boolean): string {
     if (last?.key === key) last.count++;
     else runs.push({ key, count: 1 });
   }
-  return JSON.stringify([runs, input.topology, [...(input.excludedNodes ?? [])]]);
+  const neighbours = input.neighbours?.map(({ key }) => key);
+  return JSON.stringify([runs, input.topology, [...(input.excludedNodes ?? [])], neighbours]);
 }

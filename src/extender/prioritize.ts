@@ -82,7 +82,7 @@ export function scoresOf(snapshot: ClusterSnapshot): Uint8Array {
     if (domain === undefined) continue;
     if (domain.level === tree.levels.length) {
       const node = domain.nodes[0];
-      if (node !== undefined && nodes[node]?.untouched === false) broken[index] = 1;
+      if (node !== undefined && nodes.at(node)?.untouched === false) broken[index] = 1;
     }
     if (broken[index] === 1) {
       if (domain.parent !== undefined) broken[domain.parent.index] = 1;

@@ -1,12 +1,13 @@
-import type { PodSpec, PodTemplateSpec, Toleration } from '../api/kubernetes.ts';
+import type { Affinity, PodSpec, PodTemplateSpec, Toleration } from '../api/kubernetes.ts';
 import { k8s, lws } from '../api/names.ts';
 import type { HostPort } from '../cluster/host-ports.ts';
 import { hostPortsOf } from '../cluster/host-ports.ts';
 import { labelValue } from '../cluster/labels.ts';
 import { withPodSlot } from '../cluster/node-info.ts';
-import { compileTemplateAffinity, type PodAffinity } from '../cluster/pod-affinity.ts';
+import { compileAffinity, compileTemplateAffinity, type PodAffinity } from '../cluster/pod-affinity.ts';
 import { templateRequests } from '../cluster/pod-requests.ts';
 import { keyOf, maxResources, type Resources } from '../cluster/resources.ts';
+import { compileSpread, type SpreadConstraint } from '../cluster/topology-spread.ts';
 import { isGated, type PodInfo } from './pod-info.ts';
 
 const required = 'requiredDuringSchedulingIgnoredDuringExecution';
@@ -22,6 +23,8 @@ export interface MemberDemand {
   readonly spec: PodSpec;
   readonly hostPorts: readonly HostPort[];
   readonly affinity: PodAffinity | undefined;
+  /** Hard topology spread constraints. */
+  readonly spread: readonly SpreadConstraint[];
 }
 
 /** The demand of a pod that exists and is not bound. */
@@ -34,6 +37,7 @@ export function demandOfPod(pod: PodInfo): MemberDemand {
     spec,
     hostPorts: pod.hostPorts,
     affinity: pod.affinity,
+    spread: compileSpread({ labels: pod.labels, spec }),
   });
 }
 
@@ -52,6 +56,14 @@ export function demandAlike(pod: PodInfo): MemberDemand {
 export function demandWithRequests(demand: MemberDemand, requests: Resources): MemberDemand {
   const { key: _key, ...rest } = demand;
   return withKey({ ...rest, requests });
+}
+
+/** The same demand with other affinity, for a pod whose terms the API server has completed. */
+export function demandWithAffinity(demand: MemberDemand, affinity: Affinity): MemberDemand {
+  const { key: _key, ...rest } = demand;
+  const { namespace, labels } = demand;
+  const spec = { ...demand.spec, affinity };
+  return withKey({ ...rest, spec, affinity: compileAffinity({ namespace, labels, spec }) });
 }
 
 /**
@@ -86,6 +98,7 @@ export function demandOfTemplate(options: {
     spec,
     hostPorts: hostPortsOf(spec),
     affinity: compileTemplateAffinity({ namespace, labels, spec }),
+    spread: compileSpread({ labels, spec }),
   });
 }
 
@@ -180,9 +193,9 @@ const ordinalLabels: readonly string[] = [
   'statefulset.kubernetes.io/pod-name',
 ];
 
-/** Labels count only where inter-pod terms look at them; without such terms they would split equal members. */
+/** Labels count only where terms or spreading look at them; without these they would split equal members. */
 function withKey(demand: Omit<MemberDemand, 'key'>): MemberDemand {
-  const { requests, spec, hostPorts, affinity } = demand;
+  const { requests, spec, hostPorts, affinity, spread } = demand;
   const { nodeSelector, affinity: specAffinity, tolerations } = spec;
   const key = JSON.stringify([
     keyOf(requests),
@@ -192,7 +205,8 @@ function withKey(demand: Omit<MemberDemand, 'key'>): MemberDemand {
     specAffinity?.podAntiAffinity?.[required] ?? null,
     [...new Set((tolerations ?? []).map(tolerationKey))].sort(),
     hostPorts,
-    affinity === undefined ? '' : steadyLabels(demand.labels),
+    spread,
+    affinity === undefined && spread.length === 0 ? '' : steadyLabels(demand.labels),
   ]);
   return { key, ...demand };
 }

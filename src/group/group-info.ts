@@ -14,7 +14,15 @@ import {
 } from './demand.ts';
 import { groupKeyOf, type Membership } from './membership.ts';
 import type { PodInfo } from './pod-info.ts';
-import { readTopologyRequest, type TopologyRequest, type TopologyRequestError } from './topology-request.ts';
+import type { AnnotationSources } from './request-annotations.ts';
+import { withoutSubgroupTerms } from './subgroup-terms.ts';
+import {
+  isRequestError,
+  readTopologyRequest,
+  type TopologyRequest,
+  type TopologyRequestError,
+} from './topology-request.ts';
+import { withTpuSlices } from './tpu-slices.ts';
 
 /** What must land together: every member with its demand, those that do not exist yet included. */
 export interface GroupInfo {
@@ -56,12 +64,14 @@ export function isObstacle(value: GroupInfo | GroupObstacle): value is GroupObst
 /** Describes a whole group from its leader, the members that exist and, for LWS, the owner's templates. */
 export function buildGroupInfo(source: GroupSource): GroupInfo | GroupObstacle {
   const { membership, leader, owner, levels } = source;
-  const workerAnnotations = owner?.spec.leaderWorkerTemplate.workerTemplate.metadata?.annotations;
-  const sources = [leader.annotations, workerAnnotations, owner?.metadata.annotations];
-  const topology = readTopologyRequest(sources, levels);
-  if ('code' in topology) return topologyObstacle(topology);
-  const demands = membership.kind === 'lws' ? readableDemands(source) : labelledDemands(source);
-  if ('code' in demands) return demands;
+  const sources = requestSources(leader.annotations, owner);
+  const asked = readTopologyRequest(sources, levels, membership);
+  if (isRequestError(asked)) return topologyObstacle(asked);
+  const read = membership.kind === 'lws' ? readableDemands(source) : labelledDemands(source);
+  if ('code' in read) return read;
+  const demands = withoutSubgroupTerms(read.byRank, asked, levels);
+  const topology = withTpuSlices(asked, { sources, demands, levels });
+  if (isRequestError(topology)) return topologyObstacle(topology);
   return {
     key: groupKeyOf(membership),
     membership,
@@ -69,9 +79,18 @@ export function buildGroupInfo(source: GroupSource): GroupInfo | GroupObstacle {
     size: membership.size,
     priority: leader.priority,
     createdAtMs: leader.createdAtMs,
-    demands: demands.byRank,
+    demands,
     topology,
   };
+}
+
+/** Where the request of a group may stand, the leader's own annotations first. */
+export function requestSources(
+  leaderAnnotations: Readonly<Record<string, string>>,
+  owner: LeaderWorkerSet | undefined,
+): AnnotationSources {
+  const workerTemplate = owner?.spec.leaderWorkerTemplate.workerTemplate;
+  return [leaderAnnotations, workerTemplate?.metadata?.annotations, owner?.metadata.annotations];
 }
 
 type Demands = { readonly byRank: readonly MemberDemand[] };

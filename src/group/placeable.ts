@@ -9,6 +9,16 @@ export type NotPlaceable =
   /** Devices come by ResourceClaim, which Berth does not count yet: a plan might name nodes without devices. */
   | 'resource-claims';
 
+const topologyKeys: readonly string[] = [
+  berth.requiredTopology,
+  berth.preferredTopology,
+  berth.sliceTopology,
+  berth.exclusiveTopology,
+  berth.spreadTopology,
+  berth.sameDomainAs,
+  lws.exclusiveTopology,
+];
+
 /**
  * Looks at every template of an LWS group, because the answer must be the same for all its pods: a leader without
  * accelerator belongs to a group with them.
@@ -28,8 +38,5 @@ export function whyNotPlaceable(options: {
   }
   if (specs.some(usesResourceClaims)) return 'resource-claims';
   if (specs.some(requestsAccelerator)) return undefined;
-  const asksForTopology = [berth.requiredTopology, berth.preferredTopology, lws.exclusiveTopology];
-  return asksForTopology.some(key => annotations.some(a => a[key] !== undefined))
-    ? undefined
-    : 'no-accelerator';
+  return topologyKeys.some(key => annotations.some(a => a[key] !== undefined)) ? undefined : 'no-accelerator';
 }

@@ -5,6 +5,7 @@ import {
   foreignTopologyGates,
   foreignTopologyLabels,
   k8s,
+  kueue,
   lws,
 } from '../api/names.ts';
 import { type HostPort, hostPortsOf } from '../cluster/host-ports.ts';
@@ -37,7 +38,7 @@ export interface PodInfo {
   readonly hostname: string | undefined;
   readonly subdomain: string | undefined;
   readonly nodeName: string | undefined;
-  /** The node that required node affinity leaves as the only one, which is how Berth pins. */
+  /** The node that required node affinity leaves as the only one, which is how Berth pins; unset behind Berth's gate. */
   readonly pinnedTo: string | undefined;
   readonly gates: readonly string[];
   readonly priority: number;
@@ -124,7 +125,8 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
   const labelled = member?.kind === 'labelled';
   const gates = (spec.schedulingGates ?? []).map(gate => gate.name);
   const awaitsBerth = spec.nodeName === undefined && gates.includes(berth.placementGate);
-  const pinned = spec.nodeName === undefined ? pinnedNodes(spec) : undefined;
+  // Berth pins and lifts its gate at once: a pin behind the gate is the user's wish, and holds no room yet.
+  const pinned = spec.nodeName === undefined && !awaitsBerth ? pinnedNodes(spec) : undefined;
   const scheduled = status?.conditions?.find(c => c.type === 'PodScheduled');
   const placed = status?.conditions?.find(c => c.type === berth.placedCondition);
   const disrupted = status?.conditions?.find(c => c.type === 'DisruptionTarget' && c.status === 'True');
@@ -228,11 +230,19 @@ const keptAnnotationKeys: readonly string[] = [
   berth.failure,
   berth.requiredTopology,
   berth.preferredTopology,
+  berth.sliceTopology,
+  berth.sliceSize,
+  berth.exclusiveTopology,
+  berth.spreadTopology,
+  berth.spreadPolicy,
+  berth.sameDomainAs,
   lws.size,
   lws.exclusiveTopology,
+  lws.subgroupSize,
+  lws.subgroupPolicyType,
+  lws.subgroupExclusiveTopology,
   lws.leaderName,
-  'kueue.x-k8s.io/podset-required-topology',
-  'kueue.x-k8s.io/podset-preferred-topology',
+  ...Object.values(kueue),
 ];
 
 const noAnnotations: Readonly<Record<string, string>> = {};
@@ -249,13 +259,16 @@ function keptAnnotations(
 
 /** The parts of a spec that decide where a pod may go, and those the pinning PATCH builds on. */
 function trimSpec(spec: PodSpec): PodSpec {
-  const { nodeSelector, affinity, tolerations, schedulingGates, hostNetwork } = spec;
+  const { nodeSelector, affinity, tolerations, topologySpreadConstraints } = spec;
+  const { schedulingGates, hostNetwork, preemptionPolicy } = spec;
   return {
     containers: [],
     ...(nodeSelector && { nodeSelector }),
     ...(affinity && { affinity }),
     ...(tolerations && { tolerations }),
+    ...(topologySpreadConstraints && { topologySpreadConstraints }),
     ...(schedulingGates && { schedulingGates }),
     ...(hostNetwork && { hostNetwork }),
+    ...(preemptionPolicy === 'Never' && { preemptionPolicy }),
   };
 }

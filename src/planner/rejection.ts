@@ -1,5 +1,9 @@
 import { compareText, levelName, type TopologyLevel } from '../cluster/topology.ts';
-import type { HostSurvey, OpenRanks, PlanInput } from './survey.ts';
+import { candidatesOf, type DomainQuestion } from './candidates.ts';
+import type { GroupRoom } from './group-room.ts';
+import type { OpenRanks, PlanInput } from './plan-input.ts';
+import { offerAt, type Room } from './room.ts';
+import { membersIn, membersOf } from './spread-over.ts';
 
 /**
  * A refusal: the same input gives the same value and the same sentence, counts sorted, so that an unchanged cluster
@@ -32,22 +36,46 @@ export interface Undecided {
   readonly reason: string;
 }
 
-/** What the domains of the required level came to, over all parts. */
-export interface Shortfall {
-  readonly domains: number;
-  readonly bestRoom: number | undefined;
+/** Says why no domain would do for a leader and equal workers. */
+export function reject(input: PlanInput, open: OpenRanks, { room, questions }: GroupRoom): Rejection {
+  const about = failing(input, open, room);
+  const rooms = questions.flatMap(question => roomsOf(question));
+  const bestRoom = rooms.reduce((best, members) => Math.max(best, members), 0);
+  const causes = causesOf(
+    room,
+    about === 'leader' && open.leader !== undefined ? 'leaderCause' : 'workerCause',
+  );
+  return rejection(input, { about, causes, domains: rooms.length, bestRoom });
 }
 
-/** Says why no domain would do. */
-export function reject(
-  input: PlanInput,
-  open: OpenRanks,
-  survey: HostSurvey,
-  { domains, bestRoom }: Shortfall,
-): Rejection {
+/**
+ * The same for members that differ: how many of them there is room for is not worked out, and a host counts as unfit
+ * when it takes none of them.
+ * @param rooms of each kind alone
+ * @param domains candidates on the required level
+ */
+export function rejectMixed(input: PlanInput, rooms: readonly Room[], domains: readonly number[]): Rejection {
+  const { tree } = input.snapshot;
+  const causes: string[] = [];
+  for (let node = 0; node < tree.nodeNames.length && rooms.length > 0; node++) {
+    const ofKinds = rooms.map(room => causeAt(room, node, 'workerCause'));
+    if (!ofKinds.includes('')) causes.push(ofKinds[0] ?? '');
+  }
+  const onHost = input.topology.requiredLevel === tree.levels.length;
+  const count = onHost ? tree.nodeNames.length : domains.length;
+  return rejection(input, {
+    about: 'members',
+    causes: countCauses(causes),
+    domains: count,
+    bestRoom: undefined,
+  });
+}
+
+type Finding = Pick<Rejection, 'about' | 'causes' | 'domains' | 'bestRoom'>;
+
+function rejection(input: PlanInput, finding: Finding): Rejection {
+  const { domains, bestRoom, causes, about } = finding;
   const nodes = input.snapshot.nodes.length;
-  const about = failing(input, open, survey);
-  const causes = countCauses(about === 'leader' ? leaderCauses(open, survey) : survey.workerCauses);
   const lasting = causes.filter(c => isLasting(c.cause)).reduce((sum, c) => sum + c.nodes, 0);
   const kept = input.fixed?.size ?? 0;
   return {
@@ -63,6 +91,39 @@ export function reject(
     causes,
     about,
   };
+}
+
+/** Members that each candidate of the required level has room for at once, the leader first. */
+function roomsOf(question: DomainQuestion): readonly number[] {
+  const { spreading, requiredLevel } = question;
+  const { room } = spreading;
+  const { arrays } = room;
+  if (requiredLevel < arrays.tree.levels.length)
+    return candidatesOf(question, requiredLevel).map(domain => membersIn(spreading, domain));
+  const hosts: number[] = [];
+  for (let node = 0; node < arrays.above.length; node++) {
+    if (spreading.kept.size > 0 && !(spreading.kept.size === 1 && spreading.kept.has(node))) continue;
+    const { workers = 0, beside = -1 } = offerAt(room, node) ?? {};
+    hosts.push(membersOf(spreading, workers, beside));
+  }
+  return hosts;
+}
+
+/** Nodes by cause, those that are barred among them. Counted by class of host, not host by host. */
+function causesOf(room: Room, about: 'leaderCause' | 'workerCause'): Rejection['causes'] {
+  const counts = new Map<string, number>();
+  const count = (cause: string, nodes: number) => {
+    if (cause !== '' && nodes > 0) counts.set(cause, (counts.get(cause) ?? 0) + nodes);
+  };
+  room.offers.forEach((offer, at) => {
+    count(offer[about], room.counts[at] ?? 0);
+  });
+  for (const cause of room.bars.values()) count(cause, 1);
+  return sortedCauses(counts);
+}
+
+function causeAt(room: Room, node: number, about: 'leaderCause' | 'workerCause'): string {
+  return room.bars.get(node) ?? room.offers[room.classOf[node] ?? 0]?.[about] ?? '';
 }
 
 /** One sentence for people, e.g. in an event or `kubectl describe`. */
@@ -82,24 +143,23 @@ export function countCauses(
 ): readonly { readonly cause: string; readonly nodes: number }[] {
   const counts = new Map<string, number>();
   for (const cause of causes) if (cause !== '') counts.set(cause, (counts.get(cause) ?? 0) + 1);
+  return sortedCauses(counts);
+}
+
+function sortedCauses(counts: ReadonlyMap<string, number>): Rejection['causes'] {
   return [...counts]
     .map(([cause, nodes]) => ({ cause, nodes }))
     .sort((a, b) => b.nodes - a.nodes || compareText(a.cause, b.cause));
 }
 
 /** The leader is named when it is what finds no host at all, or when it is all that needs one. */
-function failing(input: PlanInput, open: OpenRanks, survey: HostSurvey): Rejection['about'] {
-  if (open.mixed) return 'members';
+function failing(input: PlanInput, open: OpenRanks, room: Room): Rejection['about'] {
   if (open.leader === undefined) {
     if (open.workerRanks[0] !== 0) return 'workers';
     return open.workerRanks.length === 1 && input.demands.length > 1 ? 'leader' : 'members';
   }
-  return survey.leaderCauses.every(cause => cause !== '') ? 'leader' : 'workers';
-}
-
-/** A leader that is placed alone, or like the workers, was asked about as a worker. */
-function leaderCauses(open: OpenRanks, survey: HostSurvey): readonly string[] {
-  return open.leader === undefined ? survey.workerCauses : survey.leaderCauses;
+  const hasHost = room.offers.some(({ leaderCause }, at) => leaderCause === '' && (room.counts[at] ?? 0) > 0);
+  return hasHost ? 'workers' : 'leader';
 }
 
 /** Causes that do not end by themselves when others end. */

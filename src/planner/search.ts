@@ -1,143 +1,190 @@
-import type { HostPort } from '../cluster/host-ports.ts';
-import {
-  addResources,
-  fits,
-  isAcceleratorResource,
-  noResources,
-  type Resources,
-  subtractResources,
-} from '../cluster/resources.ts';
+import { fits, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
-import { compareText, type TopologyDomain } from '../cluster/topology.ts';
-import type { MemberDemand } from '../group/demand.ts';
-import { type FitMemo, portsClash } from './fit.ts';
+import type { TopologyDomain } from '../cluster/topology.ts';
+import { type SearchBudget, withAllowance } from './mixed-budget.ts';
+import { type HostQuestions, type MixedHosts, surveyMixedHosts } from './mixed-hosts.ts';
+import { pack } from './mixed-pack.ts';
+import type { HostClass, HostLoad, MemberKind } from './mixed-packing.ts';
+import { rosterOf, type SearchMember } from './mixed-roster.ts';
+import { type PartLoad, packSlices, type SlicedPacking } from './mixed-slices.ts';
 import type { Undecided } from './rejection.ts';
 
-/** Trial placements that are left to a plan, over all the domains it tries. */
-export interface SearchBudget {
-  trials: number;
-}
+export { type SearchBudget, searchBudget } from './mixed-budget.ts';
+export { type SearchMember, weightOf } from './mixed-roster.ts';
 
-/** Trial placements per domain before the search gives up on it: a few milliseconds. */
-const trialsPerDomain = 20_000;
-/** Per plan: some tens of milliseconds, however many domains there are. */
-const trialsPerPlan = 200_000;
-
-export function searchBudget(): SearchBudget {
-  return { trials: trialsPerPlan };
-}
-
-export interface SearchOptions {
-  readonly snapshot: ClusterSnapshot;
-  readonly memo: FitMemo;
+export interface SearchOptions extends HostQuestions {
   readonly domain: TopologyDomain;
-  /** Ranks to place, with what they ask for. */
+  /** Ranks to place, with what they ask for. Give the same array for each domain: it is summed up once. */
   readonly members: readonly SearchMember[];
-  /** Whether the node takes the member as far as room is not concerned. */
-  readonly admits: (demand: MemberDemand, node: number) => boolean;
-  /** Whether two members may not stand on one node. */
-  readonly apart: (a: MemberDemand, b: MemberDemand, node: number) => boolean;
   readonly budget: SearchBudget;
+  /** Ranks that are to be together; a member in none of them goes anywhere in the domain. */
+  readonly slices?: readonly (readonly number[])[];
+  /** Domains inside `domain`, without a node in common, one of which holds each slice whole. */
+  readonly sliceDomains?: readonly TopologyDomain[];
+  /** No two slices in one of them. */
+  readonly apartSlices?: boolean;
 }
 
-export interface SearchMember {
-  readonly rank: number;
-  readonly demand: MemberDemand;
-}
-
-interface NodeState {
-  readonly free: Resources;
-  readonly hostPorts: readonly HostPort[];
-  readonly placed: readonly MemberDemand[];
-}
+/** Steps per domain before the search gives up on it. */
+const trialsPerDomain = 300_000;
+/** Questions to hosts per domain; beyond, the members are of too many sorts to be searched for. */
+const questionsPerDomain = 500_000;
 
 /**
- * Places members that differ from one another in one domain, by depth-first search: largest demand first, on the hosts
- * in topology order, equal demands never tried in another order.
+ * Places members that differ from one another in one domain: a node index by rank. Undefined when the domain cannot hold
+ * them.
  *
- * Finding a place, and finding that there is none, are both exact; a search that is cut off says so. Undefined when the
- * domain cannot hold the members.
+ * Members and hosts that are alike are counted, not told apart; packing counts is left to mixed-pack.ts, and slices to
+ * mixed-slices.ts. A placement and a refusal are both exact, as far as rules on one host go; a search that is cut off
+ * says so. Of the placements one with the fewest hosts is taken, then one that opens the fewest that no pod uses yet,
+ * then the hosts that come first; with slices the fewest of their domains come before all that. Where the budget ends
+ * after a placement is found, it may use more hosts than need be.
  */
 export function searchMixed(options: SearchOptions): ReadonlyMap<number, number> | Undecided | undefined {
-  const { snapshot, memo, domain, admits, apart, budget } = options;
-  if (!hasEnoughInAll(options)) return undefined;
-  const members = [...options.members].sort(byWeight);
-  const states = new Map<number, NodeState>();
-  for (const node of domain.nodes) {
-    const info = snapshot.nodes[node];
-    if (info !== undefined) states.set(node, { free: info.free, hostPorts: info.hostPorts, placed: [] });
-  }
-  const nodeByRank = new Map<number, number>();
-  let trials = Math.min(trialsPerDomain, budget.trials);
-
-  function take(node: number, demand: MemberDemand): NodeState | undefined {
-    const info = snapshot.nodes[node];
-    const state = states.get(node);
-    if (info === undefined || state === undefined) return undefined;
-    if (memo.fit(info, demand).slots === 0 || !admits(demand, node)) return undefined;
-    if (!fits(state.free, demand.requests) || portsClash(demand.hostPorts, state.hostPorts)) return undefined;
-    if (state.placed.some(other => apart(demand, other, node))) return undefined;
-    return {
-      free: subtractResources(state.free, demand.requests),
-      hostPorts: [...state.hostPorts, ...demand.hostPorts],
-      placed: [...state.placed, demand],
-    };
-  }
-
-  function place(at: number): boolean {
-    const member = members[at];
-    if (member === undefined) return true;
-    const before = members[at - 1];
-    // Equal members are interchangeable: the second goes where the first went or further on, never back.
-    const start = before?.demand.key === member.demand.key ? (nodeByRank.get(before.rank) ?? 0) : 0;
-    for (const node of domain.nodes) {
-      if (node < start) continue;
-      if (trials-- <= 0) return false;
-      const state = states.get(node);
-      const taken = take(node, member.demand);
-      if (state === undefined || taken === undefined) continue;
-      states.set(node, taken);
-      nodeByRank.set(member.rank, node);
-      if (place(at + 1)) return true;
-      states.set(node, state);
-      nodeByRank.delete(member.rank);
-      if (trials < 0) return false;
-    }
-    return false;
-  }
-
-  const allowed = trials;
-  const found = place(0);
-  budget.trials -= allowed - Math.max(0, trials);
-  if (found) return nodeByRank;
-  if (trials >= 0) return undefined;
-  return {
-    kind: 'undecided',
-    reason: 'no placement found within the bounds of the search for members that differ from one another',
-  };
-}
-
-/** Most refusals are plain want of room, which needs no search to tell. */
-function hasEnoughInAll({ snapshot, domain, members }: SearchOptions): boolean {
-  const demand = members.reduce((sum, member) => addResources(sum, member.demand.requests), noResources);
-  const free = new Map<string, number>();
-  for (const node of domain.nodes) {
-    for (const [name, amount] of snapshot.nodes[node]?.free ?? noResources)
-      free.set(name, (free.get(name) ?? 0) + Math.max(0, amount));
-  }
-  return fits(free, demand);
-}
-
-/** Devices weigh most, then CPU; the order only decides what is tried first. */
-export function weightOf(demand: MemberDemand): number {
-  let devices = 0;
-  for (const [name, amount] of demand.requests) if (isAcceleratorResource(name)) devices += amount;
-  return devices * 1e9 + (demand.requests.get('cpu') ?? 0);
-}
-
-/** Equal demands stand together, or the search would try their permutations. */
-function byWeight(a: SearchMember, b: SearchMember): number {
-  return (
-    weightOf(b.demand) - weightOf(a.demand) || compareText(a.demand.key, b.demand.key) || a.rank - b.rank
+  const { domain, members, budget } = options;
+  const roster = rosterOf(members);
+  if (!hasEnoughInAll(options.snapshot, domain, roster.need)) return undefined;
+  // Whether two repel each other is a quicker question than whether one fits.
+  const questions = Math.ceil(domain.nodes.length * roster.variants.length * (1 + roster.wary / 4));
+  if (questions > Math.min(questionsPerDomain, budget.trials))
+    return undecided(
+      `members of ${roster.variants.length} sorts are too many to be tried on ${domain.nodes.length} nodes`,
+    );
+  budget.trials -= questions;
+  const hosts = surveyMixedHosts(options, roster, domain.nodes);
+  const placed = withAllowance(budget, trialsPerDomain, part =>
+    options.slices === undefined ? placeAll(hosts, domain, part) : placeSlices(options, hosts, part),
   );
+  if (placed === 'impossible') return undefined;
+  if (placed !== 'cut off') return placed;
+  return undecided(
+    'no placement found within the bounds of the search for members that differ from one another',
+  );
+}
+
+type Placed = ReadonlyMap<number, number> | 'impossible' | 'cut off';
+
+function placeAll(
+  { kinds, classesAmong }: MixedHosts,
+  { nodes }: TopologyDomain,
+  budget: SearchBudget,
+): Placed {
+  const classes = classesAmong(nodes);
+  const packed = pack({ kinds, counts: kinds.map(({ ranks }) => ranks.length), classes }, budget);
+  if (typeof packed === 'string') return packed;
+  const nodeByRank = new Map<number, number>();
+  dealRanks(
+    nodeByRank,
+    nodesByKind(classes, packed.loads, kinds),
+    kinds.map(({ ranks }) => ranks),
+  );
+  return nodeByRank;
+}
+
+function placeSlices(
+  options: SearchOptions,
+  { kinds, classesAmong }: MixedHosts,
+  budget: SearchBudget,
+): Placed {
+  const { domain, slices = [], sliceDomains = [], apartSlices = false } = options;
+  const inParts = new Set(sliceDomains.flatMap(({ nodes }) => nodes));
+  const ranksOf = ranksPerSlice(kinds, slices);
+  const sliced: SlicedPacking = {
+    kinds,
+    slices: slices.map((_, slice) => ranksOf(slice).map(ranks => ranks.length)),
+    free: ranksOf(undefined).map(ranks => ranks.length),
+    parts: sliceDomains.map(({ nodes }) => classesAmong(nodes)),
+    rest: classesAmong(domain.nodes.filter(node => !inParts.has(node))),
+    apart: apartSlices,
+  };
+  const loads = packSlices(sliced, budget);
+  return typeof loads === 'string' ? loads : dealSlices(sliced, loads, ranksOf);
+}
+
+/** Ranks of a slice by kind, or of the members in none. */
+type RanksOf = (slice: number | undefined) => readonly (readonly number[])[];
+
+function ranksPerSlice(kinds: readonly MemberKind[], slices: readonly (readonly number[])[]): RanksOf {
+  const sliceOf = new Map(slices.flatMap((ranks, slice) => ranks.map(rank => [rank, slice] as const)));
+  const bySlice = kinds.map(({ ranks }) => Map.groupBy(ranks, rank => sliceOf.get(rank)));
+  return slice => bySlice.map(ofKind => ofKind.get(slice) ?? []);
+}
+
+function dealSlices(
+  { kinds, parts, rest }: SlicedPacking,
+  loads: readonly PartLoad[],
+  ranksOf: RanksOf,
+): Placed {
+  const nodeByRank = new Map<number, number>();
+  const freeRanks = ranksOf(undefined).map(ranks => [...ranks]);
+  for (const { part, slices, free, packed } of loads) {
+    const nodes = nodesByKind(parts[part] ?? rest, packed.loads, kinds);
+    for (const slice of slices) dealRanks(nodeByRank, nodes, ranksOf(slice));
+    dealRanks(
+      nodeByRank,
+      nodes,
+      free.map((count, kind) => freeRanks[kind]?.splice(0, count) ?? []),
+    );
+  }
+  return nodeByRank;
+}
+
+/** By kind, the node of each place in topology order; of hosts that are alike, the first ones get the first ranks. */
+function nodesByKind(
+  classes: readonly HostClass[],
+  loads: readonly HostLoad[],
+  kinds: readonly MemberKind[],
+): number[][] {
+  const used = classes.map(() => 0);
+  const firstRanksFirst = [...kinds.keys()].sort((a, b) => firstRank(kinds[a]) - firstRank(kinds[b]));
+  const inOrder = [...loads].sort((a, b) => {
+    const kind = firstRanksFirst.find(kind => a.take[kind] !== b.take[kind]) ?? 0;
+    return (b.take[kind] ?? 0) - (a.take[kind] ?? 0);
+  });
+  const places = inOrder.map(({ hostClass, take }) => {
+    const node = classes[hostClass]?.nodes[used[hostClass] ?? 0] ?? -1;
+    used[hostClass] = (used[hostClass] ?? 0) + 1;
+    return { node, take };
+  });
+  places.sort((a, b) => a.node - b.node);
+  const nodes: number[][] = kinds.map(() => []);
+  for (const { node, take } of places) {
+    take.forEach((members, kind) => {
+      for (let i = 0; i < members; i++) nodes[kind]?.push(node);
+    });
+  }
+  return nodes;
+}
+
+function firstRank(kind: MemberKind | undefined): number {
+  return kind?.ranks[0] ?? 0;
+}
+
+/** Gives ranks to places, both in order, and takes the places off the lists. Loads may have more places than ranks. */
+function dealRanks(
+  nodeByRank: Map<number, number>,
+  nodes: readonly number[][],
+  ranksByKind: readonly (readonly number[])[],
+): void {
+  ranksByKind.forEach((ranks, kind) => {
+    const places = nodes[kind]?.splice(0, ranks.length) ?? [];
+    ranks.forEach((rank, i) => {
+      nodeByRank.set(rank, places[i] ?? -1);
+    });
+  });
+}
+
+/** Most refusals are plain want of room, which no host need be asked about. */
+function hasEnoughInAll(snapshot: ClusterSnapshot, { nodes }: TopologyDomain, need: Resources): boolean {
+  const free = new Map<string, number>();
+  for (const node of nodes) {
+    const info = snapshot.nodes.at(node);
+    for (const name of need.keys())
+      free.set(name, (free.get(name) ?? 0) + Math.max(0, info?.free.get(name) ?? 0));
+  }
+  return fits(free, need);
+}
+
+function undecided(reason: string): Undecided {
+  return { kind: 'undecided', reason };
 }

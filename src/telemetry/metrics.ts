@@ -41,6 +41,8 @@ export interface Metrics {
   readonly intentsOpen: Gauge<'phase'>;
   readonly recovery: Histogram<'step'>;
   readonly failures: Gauge<'signal'>;
+  readonly preemptions: Counter<'outcome'>;
+  readonly preemptionVictims: Counter<'kind'>;
   readonly reflectorRelists: Counter<'resource' | 'cause'>;
   readonly decodeErrors: Counter<'resource'>;
   readonly apiRequests: Counter<'method' | 'status'>;
@@ -69,6 +71,7 @@ export function createMetrics(): Metrics {
     ...placementMetrics(registry),
     ...extenderMetrics(registry),
     ...failureMetrics(registry),
+    ...preemptionMetrics(registry),
     ...apiMetrics(registry),
   };
 }
@@ -172,7 +175,7 @@ function failureMetrics(registry: Registry) {
   return {
     evictions: new Counter({
       name: 'berth_evictions_total',
-      help: 'Groups evicted for a failure, or not, by class of the signal.',
+      help: 'Groups evicted, or not, by class of the signal; class preemption: for another group.',
       labelNames: ['class', 'outcome'],
       registers,
     }),
@@ -199,6 +202,24 @@ function failureMetrics(registry: Registry) {
       name: 'berth_failures',
       help: 'Groups that a failure hurts now.',
       labelNames: ['signal'],
+      registers,
+    }),
+  } satisfies Partial<Metrics>;
+}
+
+function preemptionMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    preemptions: new Counter({
+      name: 'berth_preemptions_total',
+      help: 'Groups for which others were to make room, when it began and by how it ended.',
+      labelNames: ['outcome'],
+      registers,
+    }),
+    preemptionVictims: new Counter({
+      name: 'berth_preemption_victims_total',
+      help: 'Groups and single pods that went to make room.',
+      labelNames: ['kind'],
       registers,
     }),
   } satisfies Partial<Metrics>;

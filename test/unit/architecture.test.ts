@@ -10,7 +10,7 @@ const layers: readonly (readonly string[])[] = [
   ['planner', 'failure'],
   ['cache'],
   ['kube', 'telemetry'],
-  ['extender', 'controller', 'webhooks'],
+  ['extender', 'controller', 'webhooks', 'cli'],
   ['main'],
 ];
 const pureLayers = 5;
@@ -216,6 +216,7 @@ t.test('the check itself', async t => {
     ['src/cache/a.ts', "export { x } from '../planner/x.ts';"],
     ['src/kube/a.ts', "import { setTimeout } from 'node:timers';\nconsole.log(process.env, Date.now());"],
     ['src/main.ts', "import '../webhooks/plugin.ts';\nimport { x } from './controller/x.ts';"],
+    ['src/cli/a.ts', "import { x } from '../kube/x.ts';\nimport { y } from '../planner/y.ts';"],
     ['webhooks/a.ts', "import { lws } from '../src/api/names.ts';"],
     ['src/api/names.ts', "export const mode = 'berth.dev/mode';"],
     ['src/group/a.ts', '// Date.now() and process.env, setTimeout\n/** console */ const a = "process.env";'],
@@ -237,6 +238,9 @@ t.test('the check itself', async t => {
     ['src/planner/a.ts', "import { x } from '../failure/x.ts';", /siblings/],
     ['src/controller/a.ts', "import { x } from '../../webhooks/x.ts';", /siblings/],
     ['webhooks/a.ts', "import { x } from '../src/extender/x.ts';", /siblings/],
+    ['src/cli/a.ts', "import { x } from '../controller/x.ts';", /siblings/],
+    ['src/cli/a.ts', "import { x } from '../config.ts';", /stands above/],
+    ['src/extender/a.ts', "import { x } from '../cli/x.ts';", /siblings/],
     ['webhooks/a.ts', "import { x } from '../src/main.ts';", /stands above/],
     ['src/kube/a.ts', "import { x } from '../../hack/x.ts';", /belongs to no layer/],
     ['src/helpers/a.ts', '', /in a folder that belongs to no layer/],

@@ -343,7 +343,7 @@ t.test('nodes that come, go and change', async t => {
   const moved = { ...first, metadata: { ...first.metadata, labels: { [labelOf('rack')]: 'r1' } } };
   cache.nodes.upsert(decodeNode(moved));
   t.same(cache.snapshot().tree.nodeNames, ['b', 'a', 'c', 'd']);
-  t.equal(cache.snapshot().nodes[1]?.record.name, 'a', 'nodes stand where the tree says');
+  t.equal(cache.snapshot().nodes.at(1)?.record.name, 'a', 'nodes stand where the tree says');
 });
 
 t.test('the cluster as if a group were not there', async t => {
@@ -352,7 +352,7 @@ t.test('the cluster as if a group were not there', async t => {
   cache.statefulSets.upsert(decodeStatefulSet(group.workerSet()));
   addWorkers(cache, [1], { gated: false, node: 'b' });
   cache.pods.upsert(decode(podOf({ name: 'stays', gpu: 2, node: 'd' })));
-  const free = (snapshot = cache.snapshot()) => snapshot.nodes.map(node => node.free.get(gpuName));
+  const free = (snapshot = cache.snapshot()) => [...snapshot.nodes].map(node => node.free.get(gpuName));
   t.same(free(), [0, 0, 0, 6], 'two bound members, one held seat, a stranger');
   const own = new Set(cache.group(group.key)?.members.values());
   t.same(free(cache.snapshotWithout(own)), [8, 8, 8, 6]);
@@ -373,7 +373,7 @@ t.test('a place reserved for a group that is being remade is room for that group
   );
   t.same([gpus('c'), gpus('d')], [0, 0]);
   t.same(
-    cache.snapshotFor(group.key).nodes.map(node => node.free.get(gpuName)),
+    [...cache.snapshotFor(group.key).nodes].map(node => node.free.get(gpuName)),
     [8, 8, 8, 8],
   );
   t.equal(cache.snapshotFor('serving/other'), cache.snapshot(), 'others see it taken');
@@ -385,6 +385,25 @@ t.test('a place reserved for a group that is being remade is room for that group
   cache.reservePlace(group.key, [{ node: 'd', requests: eight }]);
   cache.reservePlace(group.key, []);
   t.equal(gpus('d'), 8, 'or when it is given up');
+});
+
+t.test('places reserved for different purposes are kept beside each other', async t => {
+  const { cache, gpus } = watched();
+  const eight = new Map([[gpuName, 8]]);
+  cache.reservePlace(group.key, [{ node: 'c', requests: eight }]);
+  cache.reservePlace(group.key, [{ node: 'd', requests: eight }], 'preemption');
+  t.same([gpus('c'), gpus('d')], [0, 0]);
+  t.same(
+    [...cache.snapshotFor(group.key).nodes].map(node => node.free.get(gpuName)),
+    [8, 8, 8, 8],
+    'the group sees neither',
+  );
+  cache.reservePlace(group.key, []);
+  t.same([gpus('c'), gpus('d')], [8, 0]);
+  const leader = decode(group.leader());
+  cache.pods.upsert(leader);
+  cache.assumePlan(leader, planOf(['a', 'b', 'c']));
+  t.equal(gpus('d'), 8, 'a plan ends all');
 });
 
 t.test('nodes that no plan may use', async t => {
@@ -517,7 +536,7 @@ t.test('who is told sees the change as a whole', async t => {
   const seen: string[] = [];
   cache.subscribe(() => {
     const members = cache.group(group.key)?.members.size ?? 0;
-    seen.push(`${members} members, ${cache.snapshot().nodes[0]?.free.get(gpuName)} free on a`);
+    seen.push(`${members} members, ${cache.snapshot().nodes.at(0)?.free.get(gpuName)} free on a`);
   });
   cache.pods.upsert(decode(group.leader({ node: 'a', gated: false })));
   t.same(seen.splice(0), ['1 members, 0 free on a']);
@@ -581,7 +600,7 @@ t.test('a large cluster is taken in', async t => {
   const snapshot = cache.snapshot();
   const doneMs = performance.now();
   t.equal(snapshot.nodes.length, 5_000);
-  t.equal(snapshot.nodes[0]?.free.get('cpu'), 54_000);
+  t.equal(snapshot.nodes.at(0)?.free.get('cpu'), 54_000);
   t.comment(
     `50,000 pods and 5,000 nodes: ${Math.round(ingestedMs - startedMs)} ms with building them, first snapshot ` +
       `${Math.round(doneMs - ingestedMs)} ms, heap grew by ${Math.round(heapMiB() - before)} MiB`,

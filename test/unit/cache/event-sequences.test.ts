@@ -265,7 +265,7 @@ function portrait(cache: ClusterCache): object {
   const snapshot = cache.snapshot();
   const names = (pods: Iterable<PodInfo>) => [...pods].map(({ uid }) => uid).sort();
   return {
-    nodes: snapshot.nodes.map(({ record, free, freeOfPods, hostPorts, untouched }) => ({
+    nodes: [...snapshot.nodes].map(({ record, free, freeOfPods, hostPorts, untouched }) => ({
       name: record.name,
       cordoned: record.cordoned,
       free: amounts(free),
@@ -336,7 +336,7 @@ function heldOn(history: History, name: string): Record<string, number> {
 }
 
 function freeByNode(cache: ClusterCache): ReadonlyMap<string, Resources> {
-  return new Map(cache.snapshot().nodes.map(({ record, free }) => [record.name, free]));
+  return new Map([...cache.snapshot().nodes].map(({ record, free }) => [record.name, free]));
 }
 
 function grew(before: ReadonlyMap<string, Resources>, after: ReadonlyMap<string, Resources>): boolean {

@@ -173,13 +173,16 @@ t.test('topology requests', async t => {
     ],
     ['exclusive over nothing', [{ [lws.exclusiveTopology]: '' }], none],
   ];
-  for (const [name, sources, expected] of cases) t.same(readTopologyRequest(sources, levels), expected, name);
-  t.same(readTopologyRequest([{ [berth.requiredTopology]: 'Rack' }], levels), {
+  const group = { namespace: 'serving', owner: 'llm', size: 4 };
+  for (const [name, sources, expected] of cases)
+    t.same(readTopologyRequest(sources, levels, group), expected, name);
+  t.same(readTopologyRequest([{ [berth.requiredTopology]: 'Rack' }], levels, group), {
     code: 'InvalidTopology',
     field: `metadata.annotations[${berth.requiredTopology}]`,
     message: `metadata.annotations[${berth.requiredTopology}] names the unknown topology level "Rack"; known levels are block, rack, host`,
+    permanent: false,
   });
-  t.match(readTopologyRequest([{ [kueuePreferred]: 'x' }], levels), {
+  t.match(readTopologyRequest([{ [kueuePreferred]: 'x' }], levels, group), {
     code: 'InvalidTopology',
     field: `metadata.annotations[${kueuePreferred}]`,
   });

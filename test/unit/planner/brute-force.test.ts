@@ -1,146 +1,118 @@
 import t from 'tap';
-import type { NodeInfo } from '../../../src/cluster/node-info.ts';
-import type { MemberDemand } from '../../../src/group/demand.ts';
-import { FitMemo } from '../../../src/planner/fit.ts';
-import { type PlanInput, planGroup } from '../../../src/planner/plan.ts';
+import { planGroup } from '../../../src/planner/plan.ts';
 import type { Verdict } from '../../builders/planning.ts';
-import { allAssignments, domainOf, domainsUsed, faultOf, type Instance } from './brute-force.ts';
-import { inputOfInstance, instanceOf } from './instances.ts';
+import { disagreement, type Question, questionOf, verdictOf } from './comparison.ts';
+import type { GroupMix } from './instances.ts';
+import type { Instance, SmallSlices } from './small-instance.ts';
 
 const firstSeed = Number(process.env['BERTH_SEED'] ?? 20260101);
-const twoKinds = 40_000;
-const threeKinds = 12_000;
+const counts: Readonly<Record<GroupMix, number>> = {
+  'leader and workers': 14_000,
+  'three kinds': 4_000,
+  'many kinds': 3_000,
+};
 
-type Planner = (input: PlanInput) => Verdict;
+t.setTimeout(180_000);
 
+/** Verdicts on the instances that have a feature. */
 interface Tally {
   plans: number;
   refusals: number;
   undecided: number;
-  /** Plans whose number of hosts or sub-domains was held against the least possible. */
-  counted: number;
 }
 
-const noTally = (): Tally => ({ plans: 0, refusals: 0, undecided: 0, counted: 0 });
+const features: Readonly<Record<string, (instance: Instance) => boolean>> = {
+  'no level required': ({ required }) => required < 0,
+  'an inner level required': ({ required, levels }) => required >= 0 && required < levels,
+  'one host required': ({ required, levels }) => required === levels,
+  'a required and a preferred level': ({ required, preferred }) => required >= 0 && preferred >= 0,
+  'members that stay': ({ fixed }) => fixed.size > 0,
+  'labels to agree on': ({ samePool }) => samePool,
+  'equal slices': ({ slices, members }) =>
+    slices?.ranks.flat().length === members.length &&
+    new Set(slices.ranks.map(ranks => ranks.length)).size === 1,
+  'slices of different sizes': ({ slices }) => new Set(slices?.ranks.map(ranks => ranks.length)).size > 1,
+  'the leader in the first slice, which is larger': ({ slices }) => isLeaderOnTop(slices),
+  'the leader outside of all slices': ({ slices }) => slices?.ranks.flat().includes(0) === false,
+  'slices on hosts': ({ slices, levels }) => slices?.level === levels,
+  'slices on a coarse level': ({ slices, levels }) => slices !== undefined && slices.level < levels - 1,
+  'slices and a required level': ({ slices, required }) => slices !== undefined && required >= 0,
+  'slices apart': ({ slices }) => slices?.apart === true,
+  'slices with members that stay': ({ slices, fixed }) => slices !== undefined && fixed.size > 0,
+  'excluded nodes': ({ hosts }) => hosts.some(({ excluded }) => excluded),
+  'host ports': ({ demands }) => demands.some(({ port }) => port > 0),
+  'pod affinity': ({ demands }) => demands.some(({ near }) => near.length > 0),
+  'pod anti-affinity': ({ demands }) => demands.some(({ away }) => away.length > 0),
+  'anti-affinity of others': ({ hosts }) =>
+    hosts.some(({ strangers }) => strangers.some(({ away }) => away.length > 0)),
+  'an exclusive domain': ({ exclusive }) => exclusive !== undefined,
+  'exclusive domains of others': ({ neighbours }) => neighbours.some(other => other.exclusive !== undefined),
+  'required spread': ({ spread }) => spread?.required === true,
+  'soft spread': ({ spread }) => spread?.required === false,
+  'the domain of a partner': ({ partner }) => partner !== undefined,
+  'a ComputeDomain': ({ computeDomain }) => computeDomain !== '',
+  'TPU slices': ({ tpuLevel }) => tpuLevel !== undefined,
+  'warm hosts': ({ warm }) => warm.length > 0,
+  'emptiest domains first': ({ prefer }) => prefer === 'spread',
+};
 
-/** What is wrong with a planner's answer; undefined when nothing is. */
-function disagreement(instance: Instance, planner: Planner, tally: Tally): string | undefined {
-  const assignments = allAssignments(instance);
-  const verdict = planner(inputOfInstance(instance));
-  if (verdict.kind === 'undecided') {
-    tally.undecided++;
-    return 'undecided on a fleet this small';
+function isLeaderOnTop(slices: SmallSlices | undefined): boolean {
+  const [first, second] = slices?.ranks ?? [];
+  return first?.[0] === 0 && first.length === (second?.length ?? -1) + 1;
+}
+
+const byFeature = new Map(
+  Object.keys(features).map(name => [name, { plans: 0, refusals: 0, undecided: 0 } satisfies Tally]),
+);
+const beyond: Tally = { plans: 0, refusals: 0, undecided: 0 };
+
+function count(tally: Tally, verdict: Verdict): void {
+  if (verdict.kind === 'plan') tally.plans++;
+  else if (verdict.kind === 'rejection') tally.refusals++;
+  else tally.undecided++;
+}
+
+function countIn({ instance, counted }: Question, verdict: Verdict): void {
+  for (const [name, has] of Object.entries(features)) {
+    const tally = byFeature.get(name);
+    if (tally !== undefined && has(instance)) count(tally, verdict);
   }
-  if (verdict.kind === 'rejection') {
-    tally.refusals++;
-    return assignments.length > 0 ? `refused, though ${JSON.stringify(assignments[0])} is right` : undefined;
-  }
-  tally.plans++;
-  const placed = verdict.nodes.map(name => instance.hosts.findIndex(host => host.name === name));
-  const fault = faultOf(instance, placed);
-  if (fault !== undefined) return `${verdict.nodes.join(' ')}: ${fault}`;
-  if (assignments.length === 0) return `${verdict.nodes.join(' ')}, though nothing was found`;
-  const finest = Math.max(...assignments.map(({ level }) => level));
-  if (verdict.level !== finest) return `level ${verdict.level}, though level ${finest} can be had`;
-  return wastefulness(instance, verdict.level, placed, tally);
+  if (!counted) count(beyond, verdict);
 }
 
-/** Fewest newly used domains on the next level down, the hosts themselves where those come next. */
-function wastefulness(
-  instance: Instance,
-  level: number,
-  placed: readonly number[],
-  tally: Tally,
-): string | undefined {
-  const isMixed =
-    new Set(instance.members.filter((_, rank) => rank > 0 && !instance.fixed.has(rank))).size > 1;
-  if (level === instance.levels || isMixed) return undefined;
-  tally.counted++;
-  const [first = 0] = placed;
-  const pool = instance.hosts[first]?.pool;
-  const opened = (hosts: readonly number[]) => {
-    const kept = domainsUsed(instance, instance.fixed.values(), level + 1);
-    return [...domainsUsed(instance, hosts, level + 1)].filter(domain => !kept.has(domain)).length;
-  };
-  const rivals = allAssignments(instance).filter(
-    ({ hosts: [rival = 0], level: ofRival }) =>
-      ofRival === level &&
-      domainOf(instance, rival, level) === domainOf(instance, first, level) &&
-      (!instance.samePool || instance.hosts[rival]?.pool === pool),
-  );
-  const least = Math.min(...rivals.map(({ hosts }) => opened(hosts)));
-  return opened(placed) === least ? undefined : `opens ${opened(placed)} sub-domains where ${least} would do`;
-}
-
-function compare(planner: Planner, kinds: 2 | 3, count: number): { tally: Tally; faults: readonly string[] } {
-  const tally = noTally();
-  const faults: string[] = [];
-  for (let i = 0; i < count; i++) {
-    const instance = instanceOf(firstSeed + i, kinds);
-    const fault = disagreement(instance, planner, tally);
-    if (fault !== undefined) faults.push(`seed ${instance.seed}: ${fault}`);
-  }
-  return { tally, faults };
-}
-
-t.test('a leader and equal workers: as trying every assignment says', async t => {
-  const { tally, faults } = compare(planGroup, 2, twoKinds);
-  t.comment(`seeds from ${firstSeed}: ${JSON.stringify(tally)}`);
-  t.same(faults.slice(0, 5), []);
-  t.ok(tally.plans > twoKinds / 10 && tally.refusals > twoKinds / 10, 'both verdicts are well represented');
-  t.ok(tally.counted > twoKinds / 20);
-});
-
-t.test('members of three kinds: as trying every assignment says', async t => {
-  const { tally, faults } = compare(planGroup, 3, threeKinds);
-  t.comment(`seeds from ${firstSeed}: ${JSON.stringify(tally)}`);
-  t.same(faults.slice(0, 5), []);
-  t.ok(tally.plans > threeKinds / 10 && tally.refusals > threeKinds / 10);
-});
-
-t.test('the comparison finds planners that are wrong', async t => {
-  class LeaderTakesNothing extends FitMemo {
-    override slotsBeside(node: NodeInfo, leader: MemberDemand, worker: MemberDemand): number {
-      return this.fit(node, leader).slots === 0 ? -1 : this.fit(node, worker).slots;
+for (const mix of Object.keys(counts) as GroupMix[]) {
+  t.test(`${mix}: as trying every assignment says`, async t => {
+    const tally: Tally = { plans: 0, refusals: 0, undecided: 0 };
+    const faults: string[] = [];
+    for (let i = 0; i < counts[mix]; i++) {
+      const question = questionOf(firstSeed + i, mix);
+      const verdict = verdictOf(planGroup, question);
+      count(tally, verdict);
+      countIn(question, verdict);
+      const fault = disagreement(question, verdict);
+      if (fault !== undefined) faults.push(`seed ${question.instance.seed}: ${fault}`);
     }
-  }
-  class LeaderStandsAlone extends FitMemo {
-    override slotsBeside(node: NodeInfo, leader: MemberDemand): number {
-      return this.fit(node, leader).slots === 0 ? -1 : 0;
-    }
-  }
-  const mutants: Readonly<Record<string, Planner>> = {
-    "forgets the leader's use": input => planGroup({ ...input, memo: new LeaderTakesNothing() }),
-    'puts no worker beside the leader': input => planGroup({ ...input, memo: new LeaderStandsAlone() }),
-    'ignores the required level': input =>
-      planGroup({ ...input, topology: { ...input.topology, requiredLevel: undefined } }),
-    'ignores labels to agree on': input =>
-      planGroup({ ...input, topology: { ...input.topology, sameLabels: [] } }),
-    'ignores excluded nodes': ({ excludedNodes: _, ...input }) => planGroup(input),
-    'moves members that stay': ({ fixed: _, ...input }) => planGroup(input),
-    'demands one host where a rack would do': input => {
-      const found = planGroup(input);
-      const narrow = { ...input.topology, requiredLevel: input.snapshot.tree.levels.length };
-      return found.kind === 'plan' ? planGroup({ ...input, topology: narrow }) : found;
-    },
-    'opens as many hosts as it can': input => {
-      const found = planGroup(input);
-      return found.kind === 'plan' ? widened(input, found) : found;
-    },
-  };
-  for (const [name, mutant] of Object.entries(mutants)) {
-    const { faults } = compare(mutant, 2, 1_500);
-    t.ok(faults.length > 0, `one that ${name}: ${faults.length} of 1500`);
+    t.comment(`${counts[mix]} from seed ${firstSeed}: ${JSON.stringify(tally)}`);
+    t.same(faults.slice(0, 5), []);
+    t.ok(
+      tally.plans > counts[mix] / 10 && tally.refusals > counts[mix] / 10,
+      'both verdicts are well represented',
+    );
+  });
+}
+
+t.test('every feature is asked for, and both can be had and refused', async t => {
+  for (const [name, tally] of byFeature) {
+    const { plans, refusals, undecided } = tally;
+    t.ok(
+      plans >= 30 && refusals >= 30,
+      `${name}: ${plans} plans, ${refusals} refusals, ${undecided} undecided`,
+    );
   }
 });
 
-/** Plans again with the fullest host of the plan left out, if that gives a plan on the same level. */
-function widened(input: PlanInput, plan: Verdict): Verdict {
-  if (plan.kind !== 'plan') return plan;
-  const counts = new Map<string, number>();
-  for (const node of plan.nodes) counts.set(node, (counts.get(node) ?? 0) + 1);
-  const [fullest] = [...counts].sort((a, b) => b[1] - a[1]);
-  const excludedNodes = new Map([...(input.excludedNodes ?? []), [fullest?.[0] ?? '', 'left out']]);
-  const other = planGroup({ ...input, excludedNodes });
-  return other.kind === 'plan' && other.level === plan.level ? other : plan;
-}
+t.test('where counting does not decide, hardly anything is left undecided', async t => {
+  const all = beyond.plans + beyond.refusals + beyond.undecided;
+  t.comment(`${beyond.undecided} of ${all}`);
+  t.ok(beyond.undecided < all / 1_000);
+});

@@ -2,164 +2,204 @@
  * A second opinion on small fleets: tries every assignment of members to hosts. Shares no code with the planner and
  * works on plain numbers, so that it can only be wrong in its own way.
  */
-
-/** CPU, GPU, memory. */
-export type Amounts = readonly [number, number, number];
-
-export interface SmallHost {
-  readonly name: string;
-  /** Value by level, coarse to fine; empty where the label is missing. */
-  readonly path: readonly string[];
-  /** Value of a further label; empty where it is missing. */
-  readonly pool: string;
-  readonly tainted: boolean;
-  readonly cordoned: boolean;
-  readonly excluded: boolean;
-  readonly allocatable: Amounts;
-  readonly podSlots: number;
-  /** One pod of a stranger, if any. */
-  readonly used: Amounts | undefined;
-}
-
-export interface SmallDemand {
-  readonly amounts: Amounts;
-  readonly pool: string;
-  readonly tolerates: boolean;
-  readonly port: boolean;
-}
-
-export interface Instance {
-  readonly seed: number;
-  readonly levels: number;
-  readonly hosts: readonly SmallHost[];
-  readonly demands: readonly SmallDemand[];
-  /** Index of its demand by rank. */
-  readonly members: readonly number[];
-  /** -1 none, `levels` one host. */
-  readonly required: number;
-  readonly samePool: boolean;
-  /** Host index of ranks that stay. */
-  readonly fixed: ReadonlyMap<number, number>;
-}
+import { canComeInTurn, isAdmitted } from './brute-force-affinity.ts';
+import { tpuFault } from './brute-force-tpu.ts';
+import {
+  commonLevel,
+  domainOf,
+  domainsUsed,
+  type Instance,
+  isInDomain,
+  openRanksOf,
+  type SmallDemand,
+} from './small-instance.ts';
 
 export interface Assignment {
   /** Host index by rank. */
   readonly hosts: readonly number[];
-  /** Finest level on which all members are in one domain; -1 for the whole fleet. */
   readonly level: number;
 }
 
 /** Every assignment that is right, members that are alike in one order only. */
-export function allAssignments(instance: Instance): readonly Assignment[] {
+export function* allAssignments(instance: Instance): Iterable<Assignment> {
   const { members, hosts, fixed } = instance;
-  const found: Assignment[] = [];
-  const placed: number[] = [];
+  const open = openRanksOf(instance);
+  const scene = sceneOf(instance);
+  const placed = members.map((_, rank) => fixed.get(rank) ?? -1);
+  const twins = open.map((rank, at) => open.slice(0, at).findLast(other => areAlike(instance, rank, other)));
 
-  function place(rank: number): void {
-    if (rank === members.length) {
-      if (isRight(instance, placed)) found.push({ hosts: [...placed], level: commonLevel(instance, placed) });
+  function* place(at: number): Iterable<Assignment> {
+    const rank = open[at];
+    if (rank === undefined) {
+      if (faultOfWhole(instance, placed) === undefined)
+        yield { hosts: [...placed], level: commonLevel(instance, placed) };
       return;
     }
-    const kept = fixed.get(rank);
-    if (kept !== undefined) {
-      placed[rank] = kept;
-      place(rank + 1);
-      return;
-    }
-    for (let host = orderFrom(instance, placed, rank); host < hosts.length; host++) {
+    const twin = twins[at];
+    for (let host = twin === undefined ? 0 : (placed[twin] ?? 0); host < hosts.length; host++) {
+      if (!scene.take(rank, host)) continue;
       placed[rank] = host;
-      if (fitsOn(instance, placed.slice(0, rank + 1), host)) place(rank + 1);
+      if (mayGoOn(instance, placed, rank)) yield* place(at + 1);
+      scene.giveBack(rank, host);
+      placed[rank] = -1;
     }
-    placed.length = rank;
   }
 
-  place(0);
-  return found;
+  yield* place(0);
 }
 
 /** Says what is wrong with an assignment, whoever made it; undefined when nothing is. */
 export function faultOf(instance: Instance, placed: readonly number[]): string | undefined {
   for (const [rank, host] of instance.fixed) if (placed[rank] !== host) return `rank ${rank} was moved`;
-  for (const host of new Set(placed)) {
-    if (!fitsOn(instance, placed, host)) return `${instance.hosts[host]?.name} cannot take its members`;
+  const scene = sceneOf(instance);
+  for (const rank of openRanksOf(instance)) {
+    const host = placed[rank] ?? -1;
+    if (!scene.take(rank, host)) return `${instance.hosts[host]?.name ?? 'no host'} cannot take rank ${rank}`;
   }
-  return isRight(instance, placed) ? undefined : 'the members do not agree on their topology';
+  return faultOfWhole(instance, placed);
 }
 
-/** Distinct domains of the given level among hosts; the hosts themselves on the finest. */
-export function domainsUsed(instance: Instance, hosts: Iterable<number>, level: number): ReadonlySet<string> {
-  return new Set([...hosts].map(host => domainOf(instance, host, level)));
+/** Members that may change places. */
+function areAlike({ members, slices }: Instance, a: number, b: number): boolean {
+  const sliceOf = (rank: number) => slices?.ranks.findIndex(ranks => ranks.includes(rank));
+  return members[a] === members[b] && sliceOf(a) === sliceOf(b);
 }
 
-export function domainOf({ hosts, levels }: Instance, host: number, level: number): string {
-  const { path = [], name = '' } = hosts[host] ?? {};
-  return JSON.stringify([...path, name].slice(0, Math.min(level, levels) + 1));
+/** How many workers of the group, nobody else of it there, the host takes: those that stay are there, though. */
+export function slotsOn(instance: Instance, host: number): number {
+  const open = openRanksOf(instance);
+  const rank = open.find(other => other > 0) ?? open[0];
+  const demand = instance.demands[instance.members[rank ?? -1] ?? -1];
+  if (rank === undefined || demand === undefined || !isAdmitted(instance, demand, host)) return 0;
+  const scene = sceneOf(instance);
+  const repelsItself =
+    instance.hosts[host]?.hostLabel === true &&
+    demand.away.some(({ key, app }) => key === instance.levels && app === demand.app);
+  let slots = 0;
+  while (scene.take(rank, host)) slots++;
+  return repelsItself ? Math.min(slots, 1) : slots;
 }
 
-export function commonLevel(instance: Instance, placed: readonly number[]): number {
-  for (let level = instance.levels; level >= 0; level--) {
-    const [first = 0] = placed;
-    const named = level === instance.levels || instance.hosts[first]?.path[level] !== '';
-    if (named && domainsUsed(instance, placed, level).size === 1) return level;
-  }
-  return -1;
+/** Cuts off what can come to nothing: the rule itself is checked at the end. */
+function mayGoOn(instance: Instance, placed: readonly number[], rank: number): boolean {
+  const { required, slices } = instance;
+  const host = placed[rank] ?? 0;
+  const meets = (other: number, level: number) => {
+    const at = placed[other] ?? -1;
+    return at < 0 || domainOf(instance, at, level) === domainOf(instance, host, level);
+  };
+  if (required >= 0 && !placed.every((_, other) => meets(other, required))) return false;
+  const slice = slices?.ranks.find(ranks => ranks.includes(rank)) ?? [];
+  return slices === undefined || slice.every(other => meets(other, slices.level));
 }
 
-function orderFrom({ members, fixed }: Instance, placed: readonly number[], rank: number): number {
-  for (let before = rank - 1; before >= 0; before--) {
-    if (!fixed.has(before) && members[before] === members[rank]) return placed[before] ?? 0;
-  }
-  return 0;
-}
-
-function isRight(instance: Instance, placed: readonly number[]): boolean {
-  const { required, samePool, hosts, levels } = instance;
+function faultOfWhole(instance: Instance, placed: readonly number[]): string | undefined {
+  const { required, samePool, hosts } = instance;
   if (samePool) {
     const pools = new Set(placed.map(host => hosts[host]?.pool));
-    if (pools.size > 1 || pools.has('')) return false;
+    if (pools.size > 1 || pools.has('')) return 'the members do not agree on the label';
   }
-  if (required < 0) return true;
-  if (domainsUsed(instance, placed, required).size > 1) return false;
-  return required === levels || placed.every(host => hosts[host]?.path[required] !== '');
+  if (required >= 0 && !isOneDomain(instance, placed, required)) return 'the members are not in one domain';
+  return (
+    sliceFault(instance, placed) ??
+    tpuFault(instance, placed) ??
+    (canComeInTurn(instance, placed) ? undefined : 'inter-pod terms keep the members out')
+  );
 }
 
-/** Whether the members so far can stand on a host together; those that stay are there by right. */
-function fitsOn(
-  { hosts, demands, members, fixed }: Instance,
-  placed: readonly number[],
-  at: number,
-): boolean {
-  const host = hosts[at];
-  if (host === undefined) return false;
-  const taken = [0, 0, 0];
-  let pods = 0;
-  let ports = 0;
-  const take = (amounts: Amounts) => {
+function sliceFault(instance: Instance, placed: readonly number[]): string | undefined {
+  const { slices } = instance;
+  if (slices === undefined || placed.length < 2) return undefined;
+  const hostsOf = (ranks: readonly number[]) => ranks.map(rank => placed[rank] ?? 0);
+  for (const ranks of slices.ranks)
+    if (!isOneDomain(instance, hostsOf(ranks), slices.level)) return 'a slice is not in one domain';
+  const domains = slices.ranks.map(ranks => domainOf(instance, hostsOf(ranks)[0] ?? 0, slices.level));
+  return slices.apart && new Set(domains).size < domains.length ? 'two slices share a domain' : undefined;
+}
+
+function isOneDomain(instance: Instance, hosts: readonly number[], level: number): boolean {
+  return (
+    domainsUsed(instance, hosts, level).size === 1 && hosts.every(host => isInDomain(instance, host, level))
+  );
+}
+
+/** What is left on the hosts while members come and go. */
+interface Scene {
+  /** Whether the host takes one more member, which is there then. */
+  readonly take: (rank: number, host: number) => boolean;
+  readonly giveBack: (rank: number, host: number) => void;
+}
+
+function sceneOf(instance: Instance): Scene {
+  const { hosts, demands, members, fixed } = instance;
+  const left = hosts.map(({ allocatable }) => [...allocatable]);
+  const slots = hosts.map(({ podSlots }) => podSlots);
+  const ports = hosts.map((): number[] => []);
+  const barred = hosts.map((_, host) => isBarred(instance, host));
+  const add = (host: number, { amounts, port }: Pick<SmallDemand, 'amounts' | 'port'>, sign: 1 | -1) => {
     amounts.forEach((amount, i) => {
-      taken[i] = (taken[i] ?? 0) + amount;
+      const row = left[host] ?? [];
+      row[i] = (row[i] ?? 0) - sign * amount;
     });
-    pods++;
+    slots[host] = (slots[host] ?? 0) - sign;
+    if (port === 0) return;
+    if (sign === 1) ports[host]?.push(port);
+    else ports[host]?.splice(ports[host].lastIndexOf(port), 1);
   };
-  if (host.used !== undefined) take(host.used);
-  const asked = [false, false, false];
-  let newcomers = 0;
-  let asksPort = false;
-  const ranks = new Set([...placed.keys(), ...fixed.keys()]);
-  for (const rank of ranks) {
-    const demand = demands[members[rank] ?? 0];
-    if (demand === undefined || (fixed.get(rank) ?? placed[rank]) !== at) continue;
-    take(demand.amounts);
-    if (demand.port) ports++;
-    if (fixed.has(rank)) continue;
-    newcomers++;
-    asksPort ||= demand.port;
-    if (host.excluded || host.cordoned || (host.tainted && !demand.tolerates)) return false;
-    if (demand.pool !== '' && demand.pool !== host.pool) return false;
-    demand.amounts.forEach((amount, i) => {
-      if (amount > 0) asked[i] = true;
-    });
+  const demandOf = (rank: number) => demands[members[rank] ?? -1];
+  hosts.forEach(({ strangers }, host) => {
+    for (const stranger of strangers) add(host, stranger, 1);
+  });
+  for (const [rank, host] of fixed) {
+    const demand = demandOf(rank);
+    if (demand !== undefined) add(host, demand, 1);
   }
-  if (newcomers === 0) return true;
-  if (pods > host.podSlots || (asksPort && ports > 1)) return false;
-  return host.allocatable.every((amount, i) => !asked[i] || (taken[i] ?? 0) <= amount);
+  return {
+    take(rank, at) {
+      const [host, demand] = [hosts[at], demandOf(rank)];
+      if (host === undefined || demand === undefined || barred[at]) return false;
+      if (host.tainted && !demand.tolerates) return false;
+      if (demand.pool !== '' && demand.pool !== host.pool) return false;
+      if (demand.port !== 0 && ports[at]?.includes(demand.port)) return false;
+      if ((slots[at] ?? 0) < 1) return false;
+      // What a member does not ask for may be overdrawn by others.
+      if (demand.amounts.some((amount, i) => amount > 0 && amount > (left[at]?.[i] ?? 0))) return false;
+      add(at, demand, 1);
+      return true;
+    },
+    giveBack(rank, host) {
+      const demand = demandOf(rank);
+      if (demand !== undefined) add(host, demand, -1);
+    },
+  };
+}
+
+/** Hosts that no newcomer of the group may use. */
+export function isBarred(instance: Instance, at: number): boolean {
+  const host = instance.hosts[at];
+  if (host === undefined || host.excluded || host.cordoned || !host.ready) return true;
+  if (instance.samePool && host.pool === '') return true;
+  const { computeDomain } = instance;
+  if (computeDomain !== '' && host.computeDomain !== '' && host.computeDomain !== computeDomain) return true;
+  return isBarredByNeighbours(instance, at);
+}
+
+function isBarredByNeighbours(instance: Instance, at: number): boolean {
+  const { neighbours, exclusive, spread, partner } = instance;
+  const standsBeside = (hosts: readonly number[], level: number) =>
+    isInDomain(instance, at, level) &&
+    hosts.some(host => domainOf(instance, host, level) === domainOf(instance, at, level));
+  if (neighbours.some(other => other.exclusive !== undefined && standsBeside(other.hosts, other.exclusive)))
+    return true;
+  if (exclusive !== undefined) {
+    if (!isInDomain(instance, at, exclusive)) return true;
+    if (neighbours.some(({ hosts }) => standsBeside(hosts, exclusive))) return true;
+  }
+  if (spread?.required) {
+    if (!isInDomain(instance, at, spread.level)) return true;
+    if (neighbours.some(({ owner, hosts }) => owner === 'own' && standsBeside(hosts, spread.level)))
+      return true;
+  }
+  if (partner === undefined) return false;
+  return !neighbours.some(({ owner, hosts }) => owner === 'partner' && standsBeside(hosts, partner));
 }

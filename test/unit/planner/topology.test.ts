@@ -137,7 +137,7 @@ t.test('nodes as they are read', async t => {
     field: 'status.allocatable[cpu]',
   });
   const use = { requests: new Map([[gpuName, 5]]), hostPorts: [], takesAccelerator: true };
-  const info = buildNodeInfo(record, [use], [use]);
+  const info = buildNodeInfo(record, [use], [{ use }]);
   t.equal(info.freeOfPods.get(gpuName), 3);
   t.equal(info.free.get(gpuName), -2, 'what is promised twice shows as such');
   t.equal(info.untouched, false);

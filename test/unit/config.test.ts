@@ -1,0 +1,32 @@
+import t from 'tap';
+import { ConfigError, readConfig, topologyLevels } from '../../src/config.ts';
+
+function problemsOf(text: string): readonly string[] {
+  try {
+    readConfig(text, 'c.yaml');
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems;
+  }
+}
+
+const level = (more: string) => `topology: { levels: [{ name: pool, nodeLabel: pool${more} }] }`;
+
+t.test('levels of TPU slices', async t => {
+  const levelsOf = (text: string) => topologyLevels(readConfig(text, 'c.yaml'));
+  t.same(levelsOf(level(', shapeLabel: shape')), [{ name: 'pool', nodeLabel: 'pool', shapeLabel: 'shape' }]);
+  t.same(levelsOf(level(', shape: 2x2x2')), [{ name: 'pool', nodeLabel: 'pool', shape: '2x2x2' }]);
+  t.same(levelsOf(level('')), [{ name: 'pool', nodeLabel: 'pool' }]);
+  t.equal(levelsOf('topology: { preset: gke-tpu-cubes }').at(-1)?.shape, '4x4x4');
+});
+
+t.test('shapes that cannot be', async t => {
+  t.match(problemsOf(level(', shape: big')), [
+    /topology.levels\[0\].shape: must be a TPU shape such as 4x4 or 2x2x2/,
+  ]);
+  t.match(problemsOf(level(', shape: 4x4, shapeLabel: shape')), [
+    /topology.levels: shape and shapeLabel of one level exclude each other/,
+  ]);
+  t.match(problemsOf(level(', shapelabel: shape')), [/did you mean topology.levels\[0\].shapeLabel\?/]);
+});
