@@ -120,6 +120,13 @@ export function findLevel(levels: readonly TopologyLevel[], wanted: string): num
   return index === -1 ? undefined : index;
 }
 
+/** The domain of a level (-1: the root) around a domain; itself where it is of that level or of a coarser one. */
+export function domainAround(domain: TopologyDomain, level: number): TopologyDomain {
+  let at = domain;
+  while (at.level > level && at.parent !== undefined) at = at.parent;
+  return at;
+}
+
 /** What a level is called in sentences. */
 export function levelName(levels: readonly TopologyLevel[], level: number): string {
   return level < 0 ? 'cluster' : (levels[level]?.name ?? hostLevelName);

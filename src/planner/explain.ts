@@ -1,7 +1,7 @@
 import { labelValue } from '../cluster/labels.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
 import { type AffinityCheck, affinityAdmits } from '../cluster/pod-affinity.ts';
-import { compareText, levelName, type TopologyDomain } from '../cluster/topology.ts';
+import { compareText, domainAround, levelName, type TopologyDomain } from '../cluster/topology.ts';
 import type { MemberDemand } from '../group/demand.ts';
 import type { Explanation, LevelExplanation } from './explanation.ts';
 import type { PlanInput } from './plan.ts';
@@ -194,7 +194,7 @@ function domainsOf({ input }: Scene, level: number): readonly TopologyDomain[] {
   const domains = level < 0 ? [tree.root] : (tree.domainsByLevel[level] ?? []);
   const kept = [...(fixed?.values() ?? [])].map(name => tree.indexByNodeName.get(name) ?? -1);
   return domains.filter(domain => {
-    const outer = ancestorAt(domain, required);
+    const outer = domainAround(domain, required);
     if (required >= 0 && domain.path[required] === '') return false;
     return kept.every(node => node >= (outer.nodes[0] ?? 0) && node <= (outer.nodes.at(-1) ?? -1));
   });
@@ -247,10 +247,4 @@ function heldIn({ hosts, holders }: Scene, domains: readonly TopologyDomain[]): 
 
 function count<K>(counts: Map<K, number>, key: K): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
-}
-
-function ancestorAt(domain: TopologyDomain, level: number): TopologyDomain {
-  let at = domain;
-  while (at.level > level && at.parent !== undefined) at = at.parent;
-  return at;
 }

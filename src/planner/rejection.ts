@@ -138,7 +138,7 @@ export function describeRejection(rejection: Rejection, levels: readonly Topolog
 }
 
 /** Counts causes, largest first, ties by name; the empty cause does not count. */
-export function countCauses(
+function countCauses(
   causes: Iterable<string>,
 ): readonly { readonly cause: string; readonly nodes: number }[] {
   const counts = new Map<string, number>();

@@ -1,6 +1,6 @@
 import { labelValue } from '../cluster/labels.ts';
 import { NodeList } from '../cluster/node-list.ts';
-import { buildTopologyTree, type TopologyDomain } from '../cluster/topology.ts';
+import { buildTopologyTree, domainAround, type TopologyDomain } from '../cluster/topology.ts';
 import type { PlanInput } from './plan.ts';
 import type { ReleaseCandidate, Unit } from './release.ts';
 
@@ -48,7 +48,7 @@ export function barsOf(input: PlanInput, domain: TopologyDomain): (candidate: Re
   const barsByLevel = ({ key, uses }: Unit) => {
     const levels = [topology.exclusiveLevel, spread, exclusive.get(key)].filter(level => level !== undefined);
     if (levels.length === 0) return false;
-    const { nodes } = ancestorAt(domain, Math.min(...levels));
+    const { nodes } = domainAround(domain, Math.min(...levels));
     return uses.some(({ node }) => {
       const index = snapshot.tree.indexByNodeName.get(node) ?? -1;
       return index >= (nodes[0] ?? 0) && index <= (nodes.at(-1) ?? -1);
@@ -63,7 +63,7 @@ export function barsOf(input: PlanInput, domain: TopologyDomain): (candidate: Re
  */
 export function withinDomain(input: PlanInput, domain: TopologyDomain): PlanInput {
   const { snapshot, excludedNodes } = input;
-  const scope = ancestorAt(domain, Math.min(domain.level, widestRule(input)));
+  const scope = domainAround(domain, Math.min(domain.level, widestRule(input)));
   const inside = new Set(domain.nodes);
   const outside = scope.nodes.filter(node => !inside.has(node));
   const excluded = new Map(excludedNodes);
@@ -97,10 +97,4 @@ function ownKeys({ demands, fixed }: PlanInput): readonly string[] {
   const open = demands.filter((_, rank) => !fixed?.has(rank));
   const terms = open.flatMap(({ affinity }) => affinity?.antiAffinity ?? []);
   return [...new Set(terms.map(term => term.topologyKey))];
-}
-
-function ancestorAt(domain: TopologyDomain, level: number): TopologyDomain {
-  let at = domain;
-  while (at.level > level && at.parent !== undefined) at = at.parent;
-  return at;
 }

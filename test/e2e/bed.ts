@@ -401,3 +401,27 @@ function summary(pods: readonly Pod[]): string {
     })
     .join('; ');
 }
+
+/** Its name; it ends with the test. */
+export async function makePriorityClass(
+  t: Test,
+  cluster: Cluster,
+  what: string,
+  value: number,
+): Promise<string> {
+  const path = '/apis/scheduling.k8s.io/v1/priorityclasses';
+  const name = `e2e-${process.pid}-${what}`;
+  await cluster.request('POST', path, {
+    apiVersion: 'scheduling.k8s.io/v1',
+    kind: 'PriorityClass',
+    metadata: { name },
+    value,
+  });
+  t.teardown(() => cluster.request('DELETE', `${path}/${name}`));
+  return name;
+}
+
+export async function createPod(cluster: Cluster, pod: Record<string, unknown>): Promise<void> {
+  const { namespace } = pod['metadata'] as { namespace: string };
+  await cluster.request('POST', `/api/v1/namespaces/${namespace}/pods`, pod);
+}

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { readAudit } from '../../hack/bed/audit.ts';
 import type { BerthProcess } from '../../hack/bed/berth.ts';
 import { Authority } from '../../hack/bed/certificates.ts';
@@ -10,9 +10,11 @@ import { extenderBodyLimitBytes } from '../../src/extender/plugin.ts';
 import {
   conditionOf,
   createLws,
+  createPod,
   gpuResources,
   listPods,
   makeNamespace,
+  makePriorityClass,
   openBed,
   runBerth,
   singlePod,
@@ -214,24 +216,6 @@ t.test('callers without right and calls without sense', async t => {
   const invalid = (await countCalls(berth, 'filter')).get('invalid') ?? 0;
   t.ok(invalid > 10, `a metric counts what was refused (${invalid})`);
 });
-
-async function makePriorityClass(t: Test, cluster: Cluster, what: string, value: number): Promise<string> {
-  const path = '/apis/scheduling.k8s.io/v1/priorityclasses';
-  const name = `e2e-${process.pid}-${what}`;
-  await cluster.request('POST', path, {
-    apiVersion: 'scheduling.k8s.io/v1',
-    kind: 'PriorityClass',
-    metadata: { name },
-    value,
-  });
-  t.teardown(() => cluster.request('DELETE', `${path}/${name}`));
-  return name;
-}
-
-async function createPod(cluster: Cluster, pod: Record<string, unknown>): Promise<void> {
-  const { namespace } = pod['metadata'] as { namespace: string };
-  await cluster.request('POST', `/api/v1/namespaces/${namespace}/pods`, pod);
-}
 
 /** Names of pods that kube-scheduler has deleted. */
 async function deletions(cluster: Cluster, fromOffset: number): Promise<readonly string[]> {

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import type { Cluster } from '../../hack/bed/cluster.ts';
 import { racks } from '../../hack/bed/fleet-presets.ts';
 import type { ConfigMap, Pod } from '../../src/api/kubernetes.ts';
@@ -7,6 +7,7 @@ import { parsePreemption } from '../../src/failure/preemption.ts';
 import {
   conditionOf,
   createLws,
+  createPod,
   gpuResources,
   groupsOf,
   isGatedByBerth,
@@ -15,6 +16,7 @@ import {
   listNodes,
   listPods,
   makeNamespace,
+  makePriorityClass,
   openBed,
   runBerth,
   sentenceOn,
@@ -204,22 +206,4 @@ async function forgetRecords(cluster: Cluster): Promise<void> {
   const { items } = await cluster.request<{ items: ConfigMap[] }>('GET', `${path}?${selector}`);
   for (const { metadata } of items) await cluster.request('DELETE', `${path}/${metadata.name}`);
   await forgetFailures(cluster);
-}
-
-async function makePriorityClass(t: Test, cluster: Cluster, what: string, value: number): Promise<string> {
-  const path = '/apis/scheduling.k8s.io/v1/priorityclasses';
-  const name = `e2e-${process.pid}-${what}`;
-  await cluster.request('POST', path, {
-    apiVersion: 'scheduling.k8s.io/v1',
-    kind: 'PriorityClass',
-    metadata: { name },
-    value,
-  });
-  t.teardown(() => cluster.request('DELETE', `${path}/${name}`));
-  return name;
-}
-
-async function createPod(cluster: Cluster, pod: Record<string, unknown>): Promise<void> {
-  const { namespace } = pod['metadata'] as { namespace: string };
-  await cluster.request('POST', `/api/v1/namespaces/${namespace}/pods`, pod);
 }
