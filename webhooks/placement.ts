@@ -15,7 +15,8 @@ const gate: PlacementVerdict = { kind: 'gate' };
 /**
  * Decides at CREATE whether a pod is gated or pinned, from the cache alone and without a trace: nothing is reserved, so
  * a dry run or a later refusal needs no undoing, and any replica may answer. When in doubt the pod is gated, which the
- * placement controller mends within milliseconds; a wrong pin could not be mended at all.
+ * placement controller mends within milliseconds; a wrong pin could not be mended at all. So a plan that is still on its
+ * way to the API server pins nobody: were it lost, the next plan would have the others elsewhere.
  */
 export function placementFrom(
   cache: ClusterCache,
@@ -61,7 +62,7 @@ function placeWorker(
 ): PlacementVerdict {
   const key = groupKeyOf(membership);
   const view = cache.group(key);
-  if (view?.leader === undefined || view.plan === undefined) return gate;
+  if (view?.leader === undefined || !view.planWritten) return gate;
   if (membership.kind === 'lws' && !belongsTo(cache, pod, view.leader.uid)) return gate;
   const seat = seatOf(view, membership.rank);
   if (seat === undefined || view.members.get(membership.rank)?.nodeName !== undefined) return gate;

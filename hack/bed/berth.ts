@@ -7,7 +7,7 @@ import { berth } from '../../src/api/names.ts';
 import { mutatePodsPath } from '../../webhooks/plugin.ts';
 import { type BerthProcess, merged, type PartialConfig, startBerthProcess } from './berth-process.ts';
 import type { Cluster } from './cluster.ts';
-import { freePorts } from './ports.ts';
+import { awaitFreePort, freePorts } from './ports.ts';
 
 export type { BerthProcess } from './berth-process.ts';
 
@@ -102,6 +102,9 @@ export async function startBerthOn(
   const installs = options.install ?? true;
   const [freeWebhookPort = 0, freeExtenderPort = 0, adminPort = 0] = await freePorts(3);
   const webhookPort = options.webhookPort ?? freeWebhookPort;
+  const extenderPort = options.extenderPort ?? freeExtenderPort;
+  for (const port of [options.webhookPort, options.extenderPort])
+    if (port !== undefined) await awaitFreePort(port);
   // Before it starts, since it publishes its authority in the webhook configuration when it starts.
   if (installs) await installBerth(cluster, { webhookUrl: webhookUrlOf(webhookPort) });
   const { namespace, name } = serviceAccount;
@@ -109,7 +112,7 @@ export async function startBerthOn(
     kubeconfigPath: options.kubeconfigPath ?? (await cluster.serviceAccountKubeconfig(namespace, name)),
     directory: join(cluster.directory, 'berth'),
     webhookPort,
-    extenderPort: options.extenderPort ?? freeExtenderPort,
+    extenderPort,
     adminPort,
     ...(options.config && { config: options.config }),
     ...(options.name !== undefined && { name: options.name }),

@@ -1,4 +1,5 @@
 import { createServer, type Server } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /** Below the range from which kernels take ports for outgoing connections (32768 on Linux, 49152 on macOS). */
 const firstPort = 20_000;
@@ -20,6 +21,23 @@ export async function freePorts(count: number): Promise<number[]> {
   }
   await Promise.all(held.map(server => new Promise(done => server.close(done))));
   return ports;
+}
+
+/**
+ * Waits until a port can be bound that a process which has just been killed had: with io_uring the kernel closes its
+ * sockets a little after its end. @throws when it is still taken after 10 s
+ */
+export async function awaitFreePort(port: number): Promise<void> {
+  const deadlineMs = performance.now() + 10_000;
+  for (;;) {
+    const server = await tryListen(port);
+    if (server !== undefined) {
+      await new Promise(done => server.close(done));
+      return;
+    }
+    if (performance.now() > deadlineMs) throw new Error(`port ${port} is still taken`);
+    await delay(20);
+  }
 }
 
 function tryListen(port: number): Promise<Server | undefined> {

@@ -12,7 +12,7 @@ import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
 import { believedPlan, type PodInfo, takesAccelerator } from '../group/pod-info.ts';
-import { buildGroupView, type GroupView, rankOf, seatOf } from './group-view.ts';
+import { type AssumedPlan, buildGroupView, type GroupView, rankOf, seatOf } from './group-view.ts';
 import { type Hold, NodeLedger } from './node-ledger.ts';
 
 /**
@@ -103,7 +103,7 @@ export class ClusterCache {
   /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
   readonly #ledger = new NodeLedger<PodInfo>();
   readonly #views = new Map<string, GroupView>();
-  readonly #assumedPlans = new Map<string, PlanAnnotation>();
+  readonly #assumedPlans = new Map<string, AssumedPlan>();
   readonly #assumedPins = new Map<string, string>();
   readonly #largestWorker = new Map<string, Resources>();
 
@@ -313,14 +313,22 @@ export class ClusterCache {
   }
 
   /**
-   * Takes a plan as given before the watch shows it, so that the next group is not planned onto the same places. Nothing
+   * Takes a plan as given before it is written, so that the next group is not planned onto the same places. Nothing
    * happens when the leader has gone meanwhile.
    */
   assumePlan(leader: PodInfo, plan: PlanAnnotation): void {
     if (!this.#pods.has(leader.uid)) return;
-    this.#assumedPlans.set(leader.uid, plan);
+    this.#assumedPlans.set(leader.uid, { plan, written: false });
     const key = groupKey(leader);
     for (const owner of key === undefined ? [] : allReservedFor(key)) this.#ledger.setHolds(owner, []);
+    this.#lookAtGroupOf(leader.uid);
+    this.#settle();
+  }
+
+  /** The API server has taken the assumed plan: from now on members may be sent to its seats. */
+  confirmPlan(leader: PodInfo, plan: PlanAnnotation): void {
+    if (this.#assumedPlans.get(leader.uid)?.plan !== plan) return;
+    this.#assumedPlans.set(leader.uid, { plan, written: true });
     this.#lookAtGroupOf(leader.uid);
     this.#settle();
   }
@@ -378,7 +386,7 @@ export class ClusterCache {
     if (pod.affinity !== undefined && pod.affinity.antiAffinity.length > 0) this.#repelling.add(pod);
     const plan = believedPlan(pod);
     const assumed = this.#assumedPlans.get(pod.uid);
-    if (plan !== undefined && assumed !== undefined && plan.generation >= assumed.generation)
+    if (plan !== undefined && assumed !== undefined && plan.generation >= assumed.plan.generation)
       this.#assumedPlans.delete(pod.uid);
     if (pod.pinnedTo !== undefined || pod.nodeName !== undefined) this.#assumedPins.delete(pod.uid);
     this.#rememberWorker(pod);

@@ -18,6 +18,18 @@ export interface GroupView {
   readonly others: readonly PodInfo[];
   /** The plan in force: the one just written, or the one that the leader carries. */
   readonly plan: PlanAnnotation | undefined;
+  /**
+   * The API server has the plan in force. Until then it may be lost with the process, and another would be made: nobody
+   * may be sent to its seats.
+   */
+  readonly planWritten: boolean;
+}
+
+/** A plan that the cache was told of before the watch has shown it. */
+export interface AssumedPlan {
+  readonly plan: PlanAnnotation;
+  /** The API server has answered that it has it. */
+  readonly written: boolean;
 }
 
 /**
@@ -28,7 +40,7 @@ export interface GroupView {
 export function buildGroupView(
   pods: Iterable<PodInfo>,
   statefulSets: ReadonlyMap<string, StatefulSetRecord>,
-  assumedPlan: (leader: PodInfo) => PlanAnnotation | undefined,
+  assumedPlan: (leader: PodInfo) => AssumedPlan | undefined,
 ): GroupView | undefined {
   // By rank, so that the view does not depend on the order in which pods were seen.
   const present = [...pods].filter(pod => !pod.terminal).sort(byRankAndUid);
@@ -52,8 +64,9 @@ export function buildGroupView(
     if (known !== undefined) others.push(younger === pod ? known : pod);
     place.set(rank, younger);
   }
-  const plan = leader === undefined ? undefined : planOf(leader, assumedPlan(leader));
-  return { key: groupKeyOf(membership), membership, leader, members, leaving, others, plan };
+  const { plan, written } = leader === undefined ? noPlan : planOf(leader, assumedPlan(leader));
+  const key = groupKeyOf(membership);
+  return { key, membership, leader, members, leaving, others, plan, planWritten: written };
 }
 
 /** Where the plan in force puts a rank; undefined without a plan, or when the rank was released. */
@@ -90,10 +103,16 @@ function kindOf(pod: PodInfo): Membership['kind'] | undefined {
   return membership === undefined || isMembershipError(membership) ? undefined : membership.kind;
 }
 
-function planOf(leader: PodInfo, assumed: PlanAnnotation | undefined): PlanAnnotation | undefined {
+const noPlan = { plan: undefined, written: false };
+
+function planOf(
+  leader: PodInfo,
+  assumed: AssumedPlan | undefined,
+): { readonly plan: PlanAnnotation | undefined; readonly written: boolean } {
   const seen = believedPlan(leader);
-  if (assumed === undefined) return seen;
-  return seen !== undefined && seen.generation >= assumed.generation ? seen : assumed;
+  if (assumed === undefined || (seen !== undefined && seen.generation >= assumed.plan.generation))
+    return { plan: seen, written: seen !== undefined };
+  return assumed;
 }
 
 function newest(pods: readonly PodInfo[]): PodInfo | undefined {

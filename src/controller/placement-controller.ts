@@ -344,6 +344,7 @@ export class PlacementController {
       this.#queue.addRateLimited(`group:${key}`);
       return false;
     }
+    cache.confirmPlan(group.leader, annotation);
     report.placed(group, annotation.nodes, domain, nowMs() - startedMs);
     return true;
   }
@@ -546,6 +547,7 @@ export class PlacementController {
     cache.assumePlan(leader, annotation);
     try {
       await this.#patch(leader, planOps(leader, formatPlanAnnotation(annotation)));
+      cache.confirmPlan(leader, annotation);
       return true;
     } catch (error) {
       cache.forgetPlan(leader);

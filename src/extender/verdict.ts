@@ -105,6 +105,8 @@ function claimOn(cache: ClusterCache, pod: PodInfo): Claim {
   const mode = modeOf(cache, view);
   if (mode === 'observe' || view.leader?.foreignOwner !== undefined) return stranger;
   if (whyGroupNotPlaceable(cache, view) !== undefined) return stranger;
+  // Sent to a seat by a plan that may still be lost, a member would stand apart from those of the next plan.
+  if (!pinsPods(mode) && view.plan !== undefined && !view.planWritten) return awaitsPlan;
   const node = knownPlace(cache, pod) ?? seatOfUnseen(cache, pod, membership, view);
   if (node !== undefined) return { kind: 'planned', node };
   // Where pods are pinned, a member without a plan has a gate, unless Berth has let it go.
@@ -166,6 +168,7 @@ function unseenGroup(pod: PodInfo, membership: Membership): GroupView {
     leaving: new Map(),
     others: [],
     plan: undefined,
+    planWritten: false,
   };
 }
 

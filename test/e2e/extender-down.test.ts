@@ -166,14 +166,13 @@ async function startTrouble(t: Test, cluster: Cluster): Promise<Trouble> {
     await cluster.request('DELETE', pathOfPods, { gracePeriodSeconds: 0 });
     await until('pods to be gone', 30_000, async () => (await listPods(cluster, elsewhere)).length === 0);
   };
-  const createOne = async (kind: 'cpu' | 'gpu', number: number) => {
+  let made = 0;
+  const createOne = async (kind: 'cpu' | 'gpu') => {
+    // A name used again would be taken away by the simulated kubelet, which ends the pod before it a little later.
+    const name = `${kind}-${++made}`;
     const resources = kind === 'cpu' ? { requests: { cpu: '1' } } : gpuResources(1);
     const startedMs = performance.now();
-    const pod = await cluster.request<Pod>(
-      'POST',
-      pathOfPods,
-      singlePod(elsewhere, `${kind}-${number}`, resources),
-    );
+    const pod = await cluster.request<Pod>('POST', pathOfPods, singlePod(elsewhere, name, resources));
     return { startedMs, uid: pod.metadata.uid ?? '' };
   };
   /** Infinite when it is not bound in time. */
@@ -184,11 +183,9 @@ async function startTrouble(t: Test, cluster: Cluster): Promise<Trouble> {
   const sorted = (ms: readonly number[]) => [...ms].sort((a, b) => a - b);
   const inTurn = async (kind: 'cpu' | 'gpu') => {
     const tookMs: number[] = [];
-    for (let number = 0; number < podsPerArm; number++)
-      tookMs.push(await delayOf(await createOne(kind, number)));
+    while (tookMs.length < podsPerArm) tookMs.push(await delayOf(await createOne(kind)));
     return sorted(tookMs);
   };
-  const numbers = (count: number) => Array.from({ length: count }, (_, number) => number);
   return {
     async use(t, mode) {
       const metadata = { labels: { 'berth.dev/mode': mode } };
@@ -210,22 +207,22 @@ async function startTrouble(t: Test, cluster: Cluster): Promise<Trouble> {
       return arm;
     },
     async measureTogether(name) {
-      const made = { cpu: [] as Promise<number>[], gpu: [] as Promise<number>[] };
-      for (const number of numbers(podsPerArm)) {
-        for (const kind of ['gpu', 'cpu'] as const) made[kind].push(delayOf(await createOne(kind, number)));
+      const waits = { cpu: [] as Promise<number>[], gpu: [] as Promise<number>[] };
+      for (let each = 0; each < podsPerArm; each++) {
+        for (const kind of ['gpu', 'cpu'] as const) waits[kind].push(delayOf(await createOne(kind)));
       }
       const arm = {
         name,
-        cpuMs: sorted(await Promise.all(made.cpu)),
-        gpuMs: sorted(await Promise.all(made.gpu)),
+        cpuMs: sorted(await Promise.all(waits.cpu)),
+        gpuMs: sorted(await Promise.all(waits.gpu)),
       };
       await removeOthers();
       return arm;
     },
     async create(ofEach) {
-      for (const number of numbers(ofEach)) {
-        await createOne('gpu', number);
-        await createOne('cpu', number);
+      for (let each = 0; each < ofEach; each++) {
+        await createOne('gpu');
+        await createOne('cpu');
       }
       return awaited(cluster, elsewhere, '', removeOthers);
     },

@@ -62,14 +62,22 @@ t.test('in mode extender members may go only where the plan says', async t => {
   );
 });
 
-t.test('a plan that has just been written counts before the watch shows it', async t => {
-  const leader = group.leader(free);
-  const cache = worldIn('extender', [leader]);
-  addOwner(cache, group);
-  t.equal(verdictOf(cache, leader), 'none: unplanned');
-  cache.assumePlan(decode(leader), planOf(group.leaderUid(), ['d', 'c', 'b']));
-  t.equal(verdictOf(cache, leader), 'only d');
-});
+t.test(
+  'a plan counts as soon as it is written, before the watch shows it, and not while it may be lost',
+  async t => {
+    const leader = group.leader(free);
+    const cache = worldIn('extender', [leader]);
+    addOwner(cache, group);
+    t.equal(verdictOf(cache, leader), 'none: unplanned');
+    const plan = planOf(group.leaderUid(), ['d', 'c', 'b']);
+    cache.assumePlan(decode(leader), plan);
+    t.equal(verdictOf(cache, leader), 'none: unplanned', 'it is on its way to the API server');
+    cache.confirmPlan(decode(leader), planOf(group.leaderUid(), ['d', 'c', 'b']));
+    t.equal(verdictOf(cache, leader), 'none: unplanned', 'another plan was written');
+    cache.confirmPlan(decode(leader), plan);
+    t.equal(verdictOf(cache, leader), 'only d');
+  },
+);
 
 t.test('in mode extender members wait for a plan, in every other mode nobody is held up', async t => {
   const wants: readonly (readonly [PlacementMode | undefined, string])[] = [
@@ -243,7 +251,9 @@ t.test('labelled groups are placed like any other', async t => {
   const uid = leader.metadata.uid ?? '';
   const cache = worldIn('extender', members);
   t.equal(verdictOf(cache, worker), 'none: unplanned');
-  cache.assumePlan(decode(leader), planOf(uid, ['c', 'd']));
+  const plan = planOf(uid, ['c', 'd']);
+  cache.assumePlan(decode(leader), plan);
+  cache.confirmPlan(decode(leader), plan);
   t.same(
     members.map(pod => verdictOf(cache, pod)),
     ['only c', 'only d'],
