@@ -1,6 +1,7 @@
 import type { Agent } from 'node:http';
 import type { RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
+import { plainConnection } from './plain-connection.ts';
 
 /** What one request needs besides its own content. */
 export interface ApiCredentials {
@@ -39,11 +40,16 @@ export class NoClusterConfig extends Error {
   readonly code = 'NoClusterConfig';
 }
 
-/**
- * Connection by kubeconfig or service account. client-node is imported only here and only now: its import costs about
- * half a second and 80 MB, which nothing that merely talks to an API server should pay.
- */
+/** Connection by kubeconfig or service account. */
 export async function loadConnection(source: ConnectionSource): Promise<ApiConnection> {
+  return (await plainConnection(source)) ?? libraryConnection(source);
+}
+
+/**
+ * The same by client-node, which knows every way to authenticate. It is imported only here and only now: its import costs
+ * about half a second and 80 MB, which nobody who has a token or a certificate should pay.
+ */
+export async function libraryConnection(source: ConnectionSource): Promise<ApiConnection> {
   const { KubeConfig } = await import('@kubernetes/client-node');
   const load = () => readConfig(new KubeConfig(), source);
   let config = load();
