@@ -4,13 +4,19 @@
  */
 export class NameTable {
   readonly #names: readonly Buffer[];
+  readonly #hashes: Int32Array;
   readonly #slots: Int32Array;
 
   constructor(names: Iterable<string>) {
     this.#names = Array.from(names, name => Buffer.from(name));
-    this.#slots = new Int32Array(2 ** Math.ceil(Math.log2(this.#names.length * 2 + 1)));
-    for (const [index, name] of this.#names.entries()) {
-      this.#slots[this.#slotOf(hashOf(name), name, 0, name.length)] = index + 1;
+    this.#hashes = Int32Array.from(this.#names, hashOf);
+    // Four slots for a name: most names that are looked up are not in the table, and should meet an empty slot at once.
+    this.#slots = new Int32Array(2 ** Math.ceil(Math.log2(this.#names.length * 4 + 1)));
+    const mask = this.#slots.length - 1;
+    for (const [index, hash] of this.#hashes.entries()) {
+      let slot = slotOf(hash) & mask;
+      while (this.#slots[slot] !== 0) slot = (slot + 1) & mask;
+      this.#slots[slot] = index + 1;
     }
   }
 
@@ -21,20 +27,21 @@ export class NameTable {
 
   /** The same for a name inside other bytes, of which the caller has made the hash with `addToHash`. */
   indexOfRange(hash: number, bytes: Buffer, start: number, end: number): number {
-    return (this.#slots[this.#slotOf(hash, bytes, start, end)] ?? 0) - 1;
-  }
-
-  /** The slot that holds the name, or the free one where it would go. */
-  #slotOf(hash: number, bytes: Buffer, start: number, end: number): number {
-    const mask = this.#slots.length - 1;
-    // The low bits alone would mix too little of the last bytes, where names of nodes differ.
-    let slot = (hash ^ (hash >>> 15)) & mask;
-    for (;;) {
-      const name = this.#names[(this.#slots[slot] ?? 0) - 1];
-      if (name === undefined || isSame(name, bytes, start, end)) return slot;
-      slot = (slot + 1) & mask;
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    for (let slot = slotOf(hash) & mask; ; slot = (slot + 1) & mask) {
+      const index = (slots[slot] ?? 0) - 1;
+      if (index === -1) return -1;
+      if (this.#hashes[index] !== hash) continue;
+      const name = this.#names[index];
+      if (name !== undefined && isSame(name, bytes, start, end)) return index;
     }
   }
+}
+
+/** The low bits alone would mix too little of the last bytes, where names of nodes differ. */
+function slotOf(hash: number): number {
+  return hash ^ (hash >>> 15);
 }
 
 /** FNV-1a of nothing. */
@@ -45,7 +52,9 @@ export function addToHash(hash: number, byte: number): number {
 }
 
 function hashOf(name: Buffer): number {
-  return name.reduce(addToHash, emptyHash);
+  let hash = emptyHash;
+  for (const byte of name) hash = addToHash(hash, byte);
+  return hash;
 }
 
 function isSame(name: Buffer, bytes: Buffer, start: number, end: number): boolean {

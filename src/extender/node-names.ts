@@ -11,6 +11,14 @@ for (const byte of Buffer.from('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUV
   isNameByte[byte] = 1;
 }
 
+/** Where plain names stand in their bytes, and their hashes: found in the one pass that every list needs anyhow. */
+interface PlainNames {
+  readonly count: number;
+  /** Where each name ends; the next one begins three bytes behind it, the first at byte 2. */
+  readonly ends: Int32Array;
+  readonly hashes: Int32Array;
+}
+
 /**
  * The names of nodes in a request, in the order of the request. Thousands of them come with every call and most calls
  * look at one or at none, so they stay the bytes that they came as until somebody wants them all.
@@ -20,13 +28,18 @@ export class NodeNames {
   #bytes: Buffer | undefined;
   #list: readonly string[] | undefined;
   /** In plain bytes every quote and comma stands between names. */
-  readonly #isPlain: boolean;
+  readonly #plain: PlainNames | undefined;
 
-  private constructor(count: number, bytes: Buffer | undefined, list: readonly string[] | undefined) {
+  private constructor(
+    count: number,
+    bytes: Buffer | undefined,
+    list: readonly string[] | undefined,
+    plain?: PlainNames,
+  ) {
     this.count = count;
     this.#bytes = bytes;
     this.#list = list;
-    this.#isPlain = bytes !== undefined;
+    this.#plain = plain;
   }
 
   static fromList(names: readonly string[]): NodeNames {
@@ -38,8 +51,8 @@ export class NodeNames {
    * whitespace, as Go writes it: then a JSON parser has to look at them.
    */
   static fromBytes(json: Buffer): NodeNames | undefined {
-    const count = countPlainNames(json);
-    return count === undefined ? undefined : new NodeNames(count, json, undefined);
+    const plain = scanPlainNames(json);
+    return plain === undefined ? undefined : new NodeNames(plain.count, json, undefined, plain);
   }
 
   /** The list as a JSON array. */
@@ -54,7 +67,7 @@ export class NodeNames {
   }
 
   has(name: string): boolean {
-    if (!this.#isPlain) return this.list.includes(name);
+    if (this.#plain === undefined) return this.list.includes(name);
     return isPlainName(name) && this.json.includes(`"${name}"`, 0, 'latin1');
   }
 
@@ -70,7 +83,8 @@ export class NodeNames {
   /** The names without some, and the first `limit` of those that were taken out. */
   without(unwanted: ReadonlySet<string>, limit: number): { kept: NodeNames; removed: readonly string[] } {
     const removed: string[] = [];
-    if (!this.#isPlain) {
+    const plain = this.#plain;
+    if (plain === undefined) {
       const kept: string[] = [];
       for (const name of this.list) {
         if (!unwanted.has(name)) kept.push(name);
@@ -88,15 +102,17 @@ export class NodeNames {
     const endRun = (end: number) => {
       if (end > runStart) length += json.copy(kept, length, runStart, end);
     };
-    this.#eachPlain((hash, start, end) => {
-      if (table.indexOfRange(hash, json, start, end) === -1) {
-        count++;
-        return;
+    let start = firstName;
+    for (let at = 0; at < plain.count; at++) {
+      const end = plain.ends[at] ?? start;
+      if (table.indexOfRange(plain.hashes[at] ?? 0, json, start, end) === -1) count++;
+      else {
+        endRun(start - 2);
+        runStart = end + 1;
+        if (removed.length < limit) removed.push(json.toString('latin1', start, end));
       }
-      endRun(start - 2);
-      runStart = end + 1;
-      if (removed.length < limit) removed.push(json.toString('latin1', start, end));
-    });
+      start = end + toNextName;
+    }
     if (count === this.count) return { kept: this, removed };
     if (count === 0) return { kept: NodeNames.fromList([]), removed };
     endRun(json.length);
@@ -107,49 +123,62 @@ export class NodeNames {
   /** For each name its index in a table, or -1. */
   indicesIn(table: NameTable): Int32Array {
     const indices = new Int32Array(this.count);
-    let at = 0;
-    if (this.#isPlain) {
-      const { json } = this;
-      this.#eachPlain((hash, start, end) => {
-        indices[at++] = table.indexOfRange(hash, json, start, end);
-      });
-    } else {
-      for (const name of this.list) indices[at++] = table.indexOf(Buffer.from(name));
+    const plain = this.#plain;
+    if (plain === undefined) {
+      for (const [at, name] of this.list.entries()) indices[at] = table.indexOf(Buffer.from(name));
+      return indices;
+    }
+    const { json } = this;
+    let start = firstName;
+    for (let at = 0; at < plain.count; at++) {
+      const end = plain.ends[at] ?? start;
+      indices[at] = table.indexOfRange(plain.hashes[at] ?? 0, json, start, end);
+      start = end + toNextName;
     }
     return indices;
   }
-
-  /** Tells the hash of each name, and where it begins and ends. */
-  #eachPlain(visit: (hash: number, start: number, end: number) => void): void {
-    const { json } = this;
-    let end = -1;
-    for (let visited = 0; visited < this.count; visited++) {
-      // A bracket and a quote stand before the first name, and three bytes between any two: quote, comma, quote.
-      const start = end + 3;
-      end = start;
-      let hash = emptyHash;
-      for (let byte = json[end] ?? quote; byte !== quote; byte = json[++end] ?? quote) {
-        hash = addToHash(hash, byte);
-      }
-      visit(hash, start, end);
-    }
-  }
 }
 
-function countPlainNames(json: Buffer): number | undefined {
+/** A bracket and a quote stand before the first name. */
+const firstName = 2;
+/** Quote, comma, quote. */
+const toNextName = 3;
+/** As many as most clusters have nodes. */
+const firstCapacity = 1024;
+
+function scanPlainNames(json: Buffer): PlainNames | undefined {
   const last = json.length - 1;
   if (last < 1 || json[0] !== open || json[last] !== close) return undefined;
-  if (last === 1) return 0;
+  let ends = new Int32Array(firstCapacity);
+  let hashes = new Int32Array(firstCapacity);
+  if (last === 1) return { count: 0, ends, hashes };
   let count = 0;
   let at = 0;
   do {
     if (json[++at] !== quote) return undefined;
-    while (isNameByte[json[++at] ?? 0] === 1);
-    if (json[at] !== quote) return undefined;
+    let hash = emptyHash;
+    let byte = json[++at] ?? 0;
+    while (isNameByte[byte] === 1) {
+      hash = addToHash(hash, byte);
+      byte = json[++at] ?? 0;
+    }
+    if (byte !== quote) return undefined;
+    if (count === ends.length) {
+      ends = grown(ends);
+      hashes = grown(hashes);
+    }
+    ends[count] = at;
+    hashes[count] = hash;
     count++;
     at++;
   } while (json[at] === comma);
-  return at === last ? count : undefined;
+  return at === last ? { count, ends, hashes } : undefined;
+}
+
+function grown(list: Int32Array): Int32Array<ArrayBuffer> {
+  const longer = new Int32Array(list.length * 2);
+  longer.set(list);
+  return longer;
 }
 
 function isPlainName(name: string): boolean {
