@@ -27,6 +27,7 @@ type question struct {
 	Selector *metav1.LabelSelector `json:"selector"`
 	Labels   map[string]string     `json:"labels"`
 	Fleet    *fleet                `json:"fleet"`
+	Device   *selectable           `json:"device"`
 }
 
 type answer map[string]any
@@ -78,6 +79,8 @@ func reply(q question, f *filters) answer {
 		return answer{"matches": err == nil && selector.Matches(labels.Set(q.Labels))}
 	case "create":
 		return createPod(q.Pod)
+	case "selector":
+		return selects(q.Text, *q.Device)
 	case "fleet":
 		return askFleet(context.Background(), f, q.Fleet)
 	default:
