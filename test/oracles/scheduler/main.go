@@ -28,6 +28,7 @@ type question struct {
 	Labels   map[string]string     `json:"labels"`
 	Fleet    *fleet                `json:"fleet"`
 	Device   *selectable           `json:"device"`
+	Devices  *allocation           `json:"devices"`
 }
 
 type answer map[string]any
@@ -81,6 +82,8 @@ func reply(q question, f *filters) answer {
 		return createPod(q.Pod)
 	case "selector":
 		return selects(q.Text, *q.Device)
+	case "devices":
+		return allocateDevices(context.Background(), *q.Devices)
 	case "fleet":
 		return askFleet(context.Background(), f, q.Fleet)
 	default:

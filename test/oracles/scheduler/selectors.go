@@ -9,7 +9,7 @@ import (
 
 // selectable is a device as a ResourceSlice of a driver has it.
 type selectable struct {
-	Driver string              `json:"driver"`
+	Driver string             `json:"driver"`
 	Device resourceapi.Device `json:"device"`
 }
 
