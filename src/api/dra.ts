@@ -36,6 +36,8 @@ export interface CounterSet {
 export interface DeviceCounterConsumption {
   readonly counterSet: string;
   readonly counters: Readonly<Record<string, { readonly value: string }>>;
+  /** Behind gate DRADeviceCompatibilityGroups, off by default in 1.37. */
+  readonly compatibilityGroups?: readonly string[];
 }
 
 export interface DeviceTaint {
@@ -96,6 +98,8 @@ export interface DeviceRequestBody {
   readonly count?: number;
   readonly tolerations?: readonly DeviceToleration[];
   readonly capacity?: { readonly requests?: Readonly<Record<string, string>> };
+  /** Behind gate DRADerivedAttributes, off by default in 1.37. */
+  readonly derivedAttributes?: readonly unknown[];
 }
 
 export interface ExactDeviceRequest extends DeviceRequestBody {

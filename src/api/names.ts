@@ -130,6 +130,12 @@ export const k8s = {
   podIndex: 'apps.kubernetes.io/pod-index',
   jobCompletionIndex: 'batch.kubernetes.io/job-completion-index',
   mirrorPod: 'kubernetes.io/config.mirror',
+  /** Annotation on a ResourceClaim made from a template. kube-controller-manager. What the pod calls the claim. */
+  podClaimName: 'resource.kubernetes.io/pod-claim-name',
+  /** Annotation on a ResourceClaim. kube-scheduler. `true` on the claim it makes for a pod's extended resources. */
+  extendedResourceClaim: 'resource.kubernetes.io/extended-resource-claim',
+  /** Prefix of the resource name by which any DeviceClass may be asked for; the name of the class follows. */
+  deviceClassResourcePrefix: 'deviceclass.resource.kubernetes.io/',
   defaultScheduler: 'default-scheduler',
 } as const;
 

@@ -85,6 +85,12 @@ export function wholeValue(quantity: Quantity): number {
   return roundedTo(quantity, nano);
 }
 
+/** The exact quantity as a plain number: whole, or in thousandths (`1500m`), or in nano units. */
+export function formatQuantity(quantity: Quantity): string {
+  if (quantity % nano === 0n) return String(quantity / nano);
+  return quantity % nanoPerMilli === 0n ? `${quantity / nanoPerMilli}m` : `${quantity}n`;
+}
+
 /**
  * An amount as people write it: CPU (in milli-CPU) as `4` or `3500m`, bytes with the suffix that makes the exact text
  * shortest (`2Ti`, `1536Mi`, `500M`), everything else plain.

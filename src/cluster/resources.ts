@@ -1,4 +1,5 @@
 import type { ResourceList } from '../api/kubernetes.ts';
+import { k8s } from '../api/names.ts';
 import { milliValue, parseQuantity, type Quantity, QuantityError, wholeValue } from './quantity.ts';
 
 /**
@@ -97,7 +98,7 @@ export function checkCountable(name: string, quantity: Quantity, field: string):
  * IsExtendedResourceName), or one that DRA serves under the implicit name of a device class.
  */
 export function isAcceleratorResource(name: string): boolean {
-  if (name.startsWith('deviceclass.resource.kubernetes.io/')) return true;
+  if (name.startsWith(k8s.deviceClassResourcePrefix)) return true;
   return isExtendedResource(name);
 }
 

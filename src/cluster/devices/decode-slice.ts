@@ -1,14 +1,8 @@
-import type {
-  CounterSet,
-  DeviceAttribute,
-  DeviceCounterConsumption,
-  ResourceSlice,
-  SliceDevice,
-} from '../../api/dra.ts';
+import type { CapacityRequestPolicy, DeviceTaint, ResourceSlice } from '../../api/dra.ts';
 import type { NodeSelector } from '../../api/kubernetes.ts';
-import { parseQuantity } from '../quantity.ts';
+import type { Quantity } from '../quantity.ts';
+import { attributesFrom, qualifiedName } from './decode-attributes.ts';
 import {
-  type AttributeValue,
   type Capacity,
   type CounterAmounts,
   type Device,
@@ -16,90 +10,183 @@ import {
   deviceKey,
   type Reach,
 } from './device.ts';
+import {
+  DeviceFormatError,
+  flagAt,
+  integerAt,
+  listAt,
+  optionalTextAt,
+  quantityAt,
+  recordAt,
+  textAt,
+} from './format-error.ts';
+import { SharedParts } from './shared-parts.ts';
+
+const noCounters: CounterAmounts = new Map();
+const noCapacity: ReadonlyMap<string, Capacity> = new Map();
+const noTaints: readonly DeviceTaint[] = [];
+/** A slice or device that says nowhere where it may be used is of no use to any node (GatherPools passes it over). */
+const nowhere: Reach = { kind: 'selector', selector: { nodeSelectorTerms: [] } };
+
+const capacities = new SharedParts<ReadonlyMap<string, Capacity>>(1024);
+const counters = new SharedParts<CounterAmounts>(4096);
+const taintLists = new SharedParts<readonly DeviceTaint[]>(256);
 
 /**
- * Trims a ResourceSlice. What a device's reach leaves open (no node, no selector, not all) is told as an empty selector,
- * which matches no node, as in Kubernetes.
- * @throws QuantityError for a capacity or counter that is no quantity; nothing else is checked that the API server checks
+ * What Berth keeps of a ResourceSlice.
+ * @throws DeviceFormatError or QuantityError, which name the field
  */
-export function decodeResourceSlice(slice: ResourceSlice): DeviceSlice {
-  const { driver, pool, devices = [], sharedCounters = [], perDeviceNodeSelection } = slice.spec;
+export function decodeResourceSlice(raw: ResourceSlice): DeviceSlice {
+  const spec = recordAt(raw.spec, 'spec');
+  const pool = recordAt(spec['pool'], 'spec.pool');
+  const driver = textAt(spec['driver'], 'spec.driver');
+  const poolName = textAt(pool['name'], 'spec.pool.name');
+  const reach = sliceReach(spec);
+  const devices = listAt(spec['devices'], 'spec.devices').map((device, index) =>
+    decodeDevice(device, `spec.devices[${index}]`, driver, poolName, reach.kind === 'per-device'),
+  );
   return {
-    name: slice.metadata.name ?? '',
+    name: textAt(raw.metadata?.name, 'metadata.name'),
     driver,
-    pool: pool.name,
-    generation: pool.generation,
-    sliceCount: pool.resourceSliceCount,
-    reach: perDeviceNodeSelection === true ? { kind: 'per-device' } : reachOf(slice.spec),
-    devices: devices.map(device =>
-      decodeDevice(device, { driver, pool: pool.name, ownReach: perDeviceNodeSelection === true }),
-    ),
-    sharedCounters: countersOf(sharedCounters.map(set => [set.name, set.counters])),
+    pool: poolName,
+    generation: integerAt(pool['generation'] ?? 0, 'spec.pool.generation'),
+    sliceCount: integerAt(pool['resourceSliceCount'], 'spec.pool.resourceSliceCount'),
+    reach,
+    devices,
+    sharedCounters: counterAmounts(spec['sharedCounters'], 'spec.sharedCounters', 'name'),
+    ...(usesCompatibilityGroups(spec['devices']) && { usesCompatibilityGroups: true }),
   };
+}
+
+function sliceReach(spec: Readonly<Record<string, unknown>>): Reach {
+  if (flagAt(spec['perDeviceNodeSelection'], 'spec.perDeviceNodeSelection')) return { kind: 'per-device' };
+  return reachFrom(spec, 'spec');
+}
+
+function reachFrom(holder: Readonly<Record<string, unknown>>, field: string): Reach {
+  const name = optionalTextAt(holder['nodeName'], `${field}.nodeName`);
+  if (name !== undefined) return { kind: 'node', name };
+  if (flagAt(holder['allNodes'], `${field}.allNodes`)) return { kind: 'all' };
+  if (holder['nodeSelector'] === undefined || holder['nodeSelector'] === null) return nowhere;
+  const selector = recordAt(holder['nodeSelector'], `${field}.nodeSelector`);
+  listAt(selector['nodeSelectorTerms'], `${field}.nodeSelector.nodeSelectorTerms`).forEach((term, index) => {
+    recordAt(term, `${field}.nodeSelector.nodeSelectorTerms[${index}]`);
+  });
+  return { kind: 'selector', selector: { nodeSelectorTerms: [], ...selector } as NodeSelector };
 }
 
 function decodeDevice(
-  device: SliceDevice,
-  { driver, pool, ownReach }: { readonly driver: string; readonly pool: string; readonly ownReach: boolean },
+  raw: unknown,
+  field: string,
+  driver: string,
+  pool: string,
+  reachesForItself: boolean,
 ): Device {
-  const id = { driver, pool, device: device.name };
-  const qualified = (name: string) => (name.includes('/') ? name : `${driver}/${name}`);
-  const attributes = new Map<string, AttributeValue>();
-  for (const [name, attribute] of Object.entries(device.attributes ?? {})) {
-    const value = attributeValue(attribute);
-    if (value !== undefined) attributes.set(qualified(name), value);
-  }
-  const capacity = new Map<string, Capacity>();
-  for (const [name, { value, requestPolicy }] of Object.entries(device.capacity ?? {}))
-    capacity.set(qualified(name), { value: parseQuantity(value), policy: requestPolicy });
+  const device = recordAt(raw, field);
+  const name = textAt(device['name'], `${field}.name`);
+  const id = { driver, pool, device: name };
+  const spelledOut = namesSpelledOut(device['capacity'], driver);
   return {
     id,
     key: deviceKey(id),
-    attributes,
-    capacity,
-    consumesCounters: countersOf((device.consumesCounters ?? []).map(set => [set.counterSet, set.counters])),
-    reach: ownReach ? reachOf(device) : undefined,
-    taints: device.taints ?? [],
-    bindsToNode: device.bindsToNode === true,
-    hasBindingConditions: (device.bindingConditions ?? []).length > 0,
-    allowMultipleAllocations: device.allowMultipleAllocations === true,
+    attributes: attributesFrom(device['attributes'], `${field}.attributes`, driver),
+    capacity: capacityFrom(device['capacity'], `${field}.capacity`, driver),
+    ...(spelledOut !== undefined && { spelledOut }),
+    consumesCounters: counterAmounts(device['consumesCounters'], `${field}.consumesCounters`, 'counterSet'),
+    reach: reachesForItself ? reachFrom(device, field) : undefined,
+    taints: taintsFrom(device['taints'], `${field}.taints`),
+    bindsToNode: flagAt(device['bindsToNode'], `${field}.bindsToNode`),
+    hasBindingConditions: listAt(device['bindingConditions'], `${field}.bindingConditions`).length > 0,
+    allowMultipleAllocations: flagAt(device['allowMultipleAllocations'], `${field}.allowMultipleAllocations`),
   };
 }
 
-/** Undefined for a kind of value that is newer than this. */
-function attributeValue(attribute: DeviceAttribute): AttributeValue | undefined {
-  const { int, bool, string, version, ints, bools, strings, versions } = attribute;
-  if (int !== undefined) return { kind: 'int', value: BigInt(int) };
-  if (bool !== undefined) return { kind: 'bool', value: bool };
-  if (string !== undefined) return { kind: 'string', value: string };
-  if (version !== undefined) return { kind: 'version', value: version };
-  if (ints !== undefined) return { kind: 'ints', value: ints.map(BigInt) };
-  if (bools !== undefined) return { kind: 'bools', value: bools };
-  if (strings !== undefined) return { kind: 'strings', value: strings };
-  return versions === undefined ? undefined : { kind: 'versions', value: versions };
+function capacityFrom(raw: unknown, field: string, driver: string): ReadonlyMap<string, Capacity> {
+  const entries = Object.entries(recordAt(raw, field));
+  if (entries.length === 0) return noCapacity;
+  return capacities.get(`${driver} ${JSON.stringify(raw)}`, () => {
+    const capacity = new Map<string, Capacity>();
+    for (const [name, value] of bareNamesFirst(entries)) {
+      const entry = recordAt(value, `${field}[${name}]`);
+      capacity.set(qualifiedName(name, driver), {
+        value: quantityAt(entry['value'], `${field}[${name}].value`),
+        policy: policyFrom(entry['requestPolicy'], `${field}[${name}].requestPolicy`),
+      });
+    }
+    return capacity;
+  });
 }
 
-function reachOf({
-  nodeName,
-  nodeSelector,
-  allNodes,
-}: {
-  readonly nodeName?: string;
-  readonly nodeSelector?: NodeSelector;
-  readonly allNodes?: boolean;
-}): Reach {
-  if (nodeName !== undefined && nodeName !== '') return { kind: 'node', name: nodeName };
-  if (allNodes === true) return { kind: 'all' };
-  return { kind: 'selector', selector: nodeSelector ?? { nodeSelectorTerms: [] } };
+/** A name with a domain goes before the same name without (lookupAttribute of the structured allocator). */
+function bareNamesFirst(entries: [string, unknown][]): [string, unknown][] {
+  return entries.sort(([a], [b]) => Number(a.includes('/')) - Number(b.includes('/')));
 }
 
-type Counters = CounterSet['counters'] | DeviceCounterConsumption['counters'];
+/** Kept as written, for it is compared by amounts; read once here so that nobody need expect bad quantities later. */
+function policyFrom(raw: unknown, field: string): CapacityRequestPolicy | undefined {
+  if (raw === undefined || raw === null) return undefined;
+  const policy = recordAt(raw, field);
+  if (policy['default'] !== undefined) quantityAt(policy['default'], `${field}.default`);
+  listAt(policy['validValues'], `${field}.validValues`).forEach((value, index) => {
+    quantityAt(value, `${field}.validValues[${index}]`);
+  });
+  for (const [bound, value] of Object.entries(recordAt(policy['validRange'], `${field}.validRange`))) {
+    quantityAt(value, `${field}.validRange.${bound}`);
+  }
+  return policy as CapacityRequestPolicy;
+}
 
-function countersOf(sets: readonly (readonly [string, Counters])[]): CounterAmounts {
+function namesSpelledOut(raw: unknown, driver: string): ReadonlySet<string> | undefined {
+  if (raw === undefined || raw === null) return undefined;
+  const names = Object.keys(raw).filter(name => name.startsWith(`${driver}/`));
+  return names.length === 0 ? undefined : new Set(names);
+}
+
+function counterAmounts(raw: unknown, field: string, nameField: 'name' | 'counterSet'): CounterAmounts {
+  const sets = listAt(raw, field);
+  if (sets.length === 0) return noCounters;
+  return counters.get(`${nameField} ${JSON.stringify(raw)}`, () => {
+    const amounts = new Map<string, ReadonlyMap<string, Quantity>>();
+    for (const [index, value] of sets.entries()) {
+      const set = recordAt(value, `${field}[${index}]`);
+      const name = textAt(set[nameField], `${field}[${index}].${nameField}`);
+      if (amounts.has(name)) throw new DeviceFormatError(`${field}[${index}]`, `names ${name} a second time`);
+      amounts.set(name, amountsOf(set['counters'], `${field}[${index}].counters`));
+    }
+    return amounts;
+  });
+}
+
+function amountsOf(raw: unknown, field: string): ReadonlyMap<string, Quantity> {
   return new Map(
-    sets.map(([name, counters]) => [
+    Object.entries(recordAt(raw, field)).map(([name, counter]) => [
       name,
-      new Map(Object.entries(counters).map(([counter, { value }]) => [counter, parseQuantity(value)])),
+      quantityAt(recordAt(counter, `${field}[${name}]`)['value'], `${field}[${name}].value`),
     ]),
+  );
+}
+
+function taintsFrom(raw: unknown, field: string): readonly DeviceTaint[] {
+  const taints = listAt(raw, field);
+  if (taints.length === 0) return noTaints;
+  return taintLists.get(JSON.stringify(raw), () =>
+    taints.map((value, index) => {
+      const taint = recordAt(value, `${field}[${index}]`);
+      textAt(taint['key'], `${field}[${index}].key`);
+      textAt(taint['effect'], `${field}[${index}].effect`);
+      return taint as unknown as DeviceTaint;
+    }),
+  );
+}
+
+function usesCompatibilityGroups(devices: unknown): boolean {
+  return listAt(devices, 'spec.devices').some(device =>
+    listAt(recordAt(device, 'spec.devices[]')['consumesCounters'], 'spec.devices[].consumesCounters').some(
+      consumption =>
+        listAt(
+          recordAt(consumption, 'spec.devices[].consumesCounters[]')['compatibilityGroups'],
+          'spec.devices[].consumesCounters[].compatibilityGroups',
+        ).length > 0,
+    ),
   );
 }

@@ -50,6 +50,8 @@ export interface Device {
   /** By qualified name `domain/id`; what the slice writes without a domain is in the driver's. */
   readonly attributes: ReadonlyMap<string, AttributeValue>;
   readonly capacity: ReadonlyMap<string, Capacity>;
+  /** Those capacities of the driver's own domain that the slice writes with it; requests and results go by that text. */
+  readonly spelledOut?: ReadonlySet<string> | undefined;
   readonly consumesCounters: CounterAmounts;
   /** Its own reach where the slice leaves that to its devices, else undefined. */
   readonly reach: Reach | undefined;
@@ -72,6 +74,8 @@ export interface DeviceSlice {
   readonly devices: readonly Device[];
   /** Counters to share, by counter set. A slice has these or devices. */
   readonly sharedCounters: CounterAmounts;
+  /** Its devices name compatibility groups: kube-scheduler passes such a slice over unless the gate is on (1.37: off). */
+  readonly usesCompatibilityGroups?: boolean | undefined;
 }
 
 /** What is taken of the devices: allocations of claims, or places that plans keep. */

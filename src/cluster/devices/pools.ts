@@ -1,151 +1,188 @@
-import type { NodeSelector } from '../../api/kubernetes.ts';
-import type { Labels } from '../labels.ts';
-import { matchesNode } from '../node-affinity.ts';
+import type { Quantity } from '../quantity.ts';
 import { compareText } from '../topology.ts';
-import type { CounterAmounts, DeviceSlice, Reach } from './device.ts';
+import type { CounterAmounts, Device, DeviceSlice } from './device.ts';
+import { type ReachingNode, reachesNode, selectorProblem } from './reach.ts';
+import { poolKey, type SliceSource } from './slice-index.ts';
 
-/** A node as far as devices are concerned. */
-export interface DeviceNode {
-  readonly name: string;
-  readonly labels: Labels;
-}
-
-/** One pool of a driver as a node sees it. */
-export interface DevicePool {
+/** What a node sees of a pool. */
+export interface NodePool {
   readonly driver: string;
-  readonly name: string;
+  readonly pool: string;
   /**
-   * `incomplete` while its driver has not published all slices of the newest generation, `invalid` when these contradict
-   * each other: from neither is anything allocated.
+   * `incomplete`: slices of the newest generation are missing. `invalid`: its slices contradict each other. Nothing is
+   * allocated from either, and a request for all devices fails while there is one.
    */
-  readonly state: 'complete' | 'incomplete' | 'invalid';
-  /** By name, those whose devices the node may use. */
+  readonly state: 'usable' | 'incomplete' | 'invalid';
+  readonly usable: boolean;
+  /** Why it is not usable. */
+  readonly reason: string | undefined;
+  /** Its slices that the node may use, in the order in which they are searched. Empty unless it is usable. */
   readonly slices: readonly DeviceSlice[];
-  /** Others of the pool: their devices take from the same counters. */
-  readonly elsewhere: readonly DeviceSlice[];
+  /** Its slices for other nodes, which may draw on the same counters; looked up only where the node's are not all. */
+  readonly otherSlices: readonly DeviceSlice[];
   readonly counters: CounterAmounts;
 }
 
-/** The slices of a cluster by where they are looked for. */
-export interface SliceIndex {
-  readonly byNode: ReadonlyMap<string, readonly DeviceSlice[]>;
-  /** Those that are not local to one node. */
-  readonly shared: readonly DeviceSlice[];
-  readonly byPool: ReadonlyMap<string, readonly DeviceSlice[]>;
+/** A device in its place in the order of search. */
+export interface Candidate {
+  /** Its number among the candidates of the node. */
+  readonly index: number;
+  readonly device: Device;
+  readonly slice: DeviceSlice;
+  readonly pool: NodePool;
+  /** Whether the node may use it; only where each device says for itself can it be false. */
+  readonly reached: boolean;
 }
 
-export function indexSlices(slices: Iterable<DeviceSlice>): SliceIndex {
-  const all = [...slices];
-  const local = all.filter(({ reach }) => reach.kind === 'node');
-  return {
-    byNode: Map.groupBy(local, ({ reach }) => (reach.kind === 'node' ? reach.name : '')),
-    shared: all.filter(({ reach }) => reach.kind !== 'node'),
-    byPool: Map.groupBy(all, poolKey),
-  };
+export interface NodePools {
+  readonly pools: readonly NodePool[];
+  /** The devices of usable pools. */
+  readonly candidates: readonly Candidate[];
+  /** kube-scheduler cannot say what the node sees, and fails every pod with claims that it tries there. */
+  readonly problem: string | undefined;
+}
+
+interface Gathered {
+  generation: number;
+  slices: DeviceSlice[];
 }
 
 /**
- * The pools that have devices for a node, in the order in which kube-scheduler tries them: by driver and name, those with
- * binding conditions last (k8s.io/dynamic-resource-allocation/structured/internal/incubating/pools_incubating.go, v0.37.2).
- * Cost: the slices of the node and of no node, and those of pools that are not all on the node.
+ * The pools that a node sees, in the order in which the allocator searches them from Kubernetes 1.36 on: by driver and
+ * name, those with binding conditions last; slices by name (k8s.io/dynamic-resource-allocation
+ * structured/internal/incubating GatherPools, v0.37.2). Costs what the node's own slices and the shared ones do.
  */
-export function poolsOf(node: DeviceNode, index: SliceIndex): readonly DevicePool[] {
-  const relevant = new Map<string, DeviceSlice[]>();
-  for (const slice of [...(index.byNode.get(node.name) ?? []), ...index.shared]) {
-    if (!reachesNode(slice, node)) continue;
-    const key = poolKey(slice);
-    const known = relevant.get(key);
-    const newer = slice.generation - (known?.[0]?.generation ?? Number.NEGATIVE_INFINITY);
-    if (newer > 0) relevant.set(key, [slice]);
-    else if (newer === 0) known?.push(slice);
+export function poolsFor(node: ReachingNode, source: SliceSource): NodePools {
+  const gathered = new Map<string, Gathered>();
+  for (const slice of source.ofNode(node.name)) gather(gathered, slice);
+  for (const slice of source.shared()) {
+    const problem = sliceProblem(slice);
+    if (problem !== undefined) return { pools: [], candidates: [], problem };
+    if (isRelevant(slice, node)) gather(gathered, slice);
   }
-  const pools: DevicePool[] = [];
-  for (const [key, slices] of relevant) {
-    const pool = poolFrom(slices, index.byPool.get(key) ?? []);
+  const pools: NodePool[] = [];
+  for (const { generation, slices } of gathered.values()) {
+    const pool = poolOf(slices, generation, source);
     if (pool !== undefined) pools.push(pool);
   }
-  return pools.sort(
-    (a, b) =>
-      Number(hasBindingConditions(a)) - Number(hasBindingConditions(b)) ||
-      compareText(a.driver, b.driver) ||
-      compareText(a.name, b.name),
-  );
+  pools.sort(byOrderOfSearch);
+  return { pools, candidates: candidatesOf(pools, node), problem: undefined };
 }
 
-/** Whether a node may use what a slice, or a device of one that leaves it to them, offers. */
-export function reaches(reach: Reach | undefined, node: DeviceNode): boolean {
-  switch (reach?.kind) {
-    case 'node':
-      return reach.name === node.name;
-    case 'all':
-      return true;
-    case 'selector':
-      return selects(reach.selector, node);
-    default:
-      return false;
+/** Newer generations replace older ones among what the node may use; slices with unknown words are as if absent. */
+function gather(gathered: Map<string, Gathered>, slice: DeviceSlice): void {
+  if (slice.usesCompatibilityGroups) return;
+  const key = poolKey(slice.driver, slice.pool);
+  const known = gathered.get(key);
+  if (known === undefined || slice.generation > known.generation) {
+    gathered.set(key, { generation: slice.generation, slices: [slice] });
+  } else if (slice.generation === known.generation) {
+    known.slices.push(slice);
   }
 }
 
-export function selects(selector: NodeSelector, node: DeviceNode): boolean {
-  const nodeAffinity = { requiredDuringSchedulingIgnoredDuringExecution: selector };
-  return matchesNode({ affinity: { nodeAffinity } }, node);
+function sliceProblem({ name, reach, devices }: DeviceSlice): string | undefined {
+  const reaches = reach.kind === 'per-device' ? devices.map(device => device.reach) : [reach];
+  for (const each of reaches) {
+    const problem = each?.kind === 'selector' ? selectorProblem(each.selector) : undefined;
+    if (problem !== undefined) return `ResourceSlice ${name}: ${problem}`;
+  }
+  return undefined;
 }
 
-function reachesNode({ reach, devices }: DeviceSlice, node: DeviceNode): boolean {
-  if (reach.kind === 'per-device') return devices.some(device => reaches(device.reach, node));
-  return reaches(reach, node);
+function isRelevant({ reach, devices }: DeviceSlice, node: ReachingNode): boolean {
+  if (reach.kind === 'per-device') return devices.some(device => reachesNode(device.reach, node));
+  return reachesNode(reach, node);
 }
 
-/** Undefined where a newer generation is being published that has nothing for the node yet. */
-function poolFrom(own: readonly DeviceSlice[], all: readonly DeviceSlice[]): DevicePool | undefined {
-  const [first] = own;
+/** Undefined when a newer generation exists that has nothing for the node: what the node sees is out of date then. */
+function poolOf(slices: DeviceSlice[], generation: number, source: SliceSource): NodePool | undefined {
+  const [first] = slices;
   if (first === undefined) return undefined;
-  const { driver, pool: name, generation, sliceCount } = first;
-  const nothing = { driver, name, slices: [], elsewhere: [], counters: new Map() } as const;
-  let others: readonly DeviceSlice[] = [];
-  if (own.length !== sliceCount) {
+  const { driver, pool, sliceCount } = first;
+  let otherSlices: readonly DeviceSlice[] = [];
+  if (slices.length !== sliceCount) {
+    const all = [...source.ofPool(driver, pool)];
     if (all.some(slice => slice.generation > generation)) return undefined;
-    const current = all.filter(slice => slice.generation === generation);
-    if (current.length !== sliceCount) return { ...nothing, state: 'incomplete' };
-    others = current.filter(slice => !own.includes(slice));
+    const current = all.filter(slice => slice.generation === generation && !slice.usesCompatibilityGroups);
+    if (current.length !== sliceCount) {
+      const reason = `${current.length} of ${sliceCount} slices of generation ${generation} are there`;
+      return unusable(driver, pool, 'incomplete', reason);
+    }
+    const own = new Set(slices.map(({ name }) => name));
+    otherSlices = current.filter(({ name }) => !own.has(name));
   }
-  const withCounters = [...own, ...others].filter(slice => slice.sharedCounters.size > 0);
-  const slices = own.filter(slice => slice.sharedCounters.size === 0).sort(byName);
-  const elsewhere = others.filter(slice => slice.sharedCounters.size === 0);
-  const counters = mergedCounters(withCounters);
-  const isValid =
-    counters !== undefined &&
-    hasUniqueNames(slices) &&
-    [...slices, ...elsewhere].every(slice => takesKnownCounters(slice, counters));
-  if (!isValid) return { ...nothing, state: 'invalid' };
-  return { driver, name, state: 'complete', slices, elsewhere, counters };
+  return validated(driver, pool, slices.sort(byName), otherSlices);
 }
 
-function mergedCounters(slices: readonly DeviceSlice[]): CounterAmounts | undefined {
-  const merged = new Map<string, ReadonlyMap<string, bigint>>();
-  for (const { sharedCounters } of slices) {
-    for (const [set, counters] of sharedCounters) {
-      if (merged.has(set)) return undefined;
-      merged.set(set, counters);
+function validated(
+  driver: string,
+  pool: string,
+  slices: readonly DeviceSlice[],
+  otherSlices: readonly DeviceSlice[],
+): NodePool {
+  const ofDevices = slices.filter(slice => slice.sharedCounters.size === 0);
+  const ofOtherDevices = otherSlices.filter(slice => slice.sharedCounters.size === 0);
+  const counters = new Map<string, ReadonlyMap<string, Quantity>>();
+  let fault = duplicateName(ofDevices);
+  for (const slice of [...slices, ...otherSlices]) {
+    for (const [name, amounts] of slice.sharedCounters) {
+      if (counters.has(name)) fault ??= `duplicate counter set name ${name}`;
+      counters.set(name, amounts);
     }
   }
-  return merged;
+  fault ??= missingCounter(ofDevices, counters) ?? missingCounter(ofOtherDevices, counters);
+  if (fault !== undefined) return unusable(driver, pool, 'invalid', fault);
+  return {
+    driver,
+    pool,
+    state: 'usable',
+    usable: true,
+    reason: undefined,
+    slices: ofDevices,
+    otherSlices: ofOtherDevices,
+    counters,
+  };
 }
 
-function hasUniqueNames(slices: readonly DeviceSlice[]): boolean {
-  const names = slices.flatMap(({ devices }) => devices.map(({ id }) => id.device));
-  return new Set(names).size === names.length;
+function unusable(driver: string, pool: string, state: 'incomplete' | 'invalid', reason: string): NodePool {
+  return { driver, pool, state, usable: false, reason, slices: [], otherSlices: [], counters: new Map() };
 }
 
-function takesKnownCounters({ devices }: DeviceSlice, known: CounterAmounts): boolean {
-  return devices.every(({ consumesCounters }) =>
-    [...consumesCounters].every(([set, counters]) =>
-      [...counters.keys()].every(counter => known.get(set)?.has(counter)),
-    ),
-  );
+function duplicateName(slices: readonly DeviceSlice[]): string | undefined {
+  const names = new Set<string>();
+  for (const { devices } of slices) {
+    for (const { id } of devices) {
+      if (names.has(id.device)) return `duplicate device name ${id.device}`;
+      names.add(id.device);
+    }
+  }
+  return undefined;
 }
 
-function hasBindingConditions({ slices }: DevicePool): boolean {
+function missingCounter(slices: readonly DeviceSlice[], counters: CounterAmounts): string | undefined {
+  for (const { devices } of slices) {
+    for (const { consumesCounters } of devices) {
+      for (const [setName, amounts] of consumesCounters) {
+        const set = counters.get(setName);
+        if (set === undefined) return `counter set ${setName} not found`;
+        for (const counter of amounts.keys()) {
+          if (!set.has(counter)) return `counter ${counter} not found in counter set ${setName}`;
+        }
+      }
+    }
+  }
+  return undefined;
+}
+
+/** Names of drivers, pools and slices are ASCII, so the order of code units is Go's order of bytes. */
+function byOrderOfSearch(a: NodePool, b: NodePool): number {
+  const lateA = Number(hasBindingConditions(a));
+  const lateB = Number(hasBindingConditions(b));
+  return lateA - lateB || compareText(a.driver, b.driver) || compareText(a.pool, b.pool);
+}
+
+function hasBindingConditions({ slices }: NodePool): boolean {
   return slices.some(({ devices }) => devices.some(device => device.hasBindingConditions));
 }
 
@@ -153,6 +190,15 @@ function byName(a: DeviceSlice, b: DeviceSlice): number {
   return compareText(a.name, b.name);
 }
 
-function poolKey({ driver, pool }: DeviceSlice): string {
-  return `${driver}//${pool}`;
+function candidatesOf(pools: readonly NodePool[], node: ReachingNode): readonly Candidate[] {
+  const candidates: Candidate[] = [];
+  for (const pool of pools) {
+    for (const slice of pool.slices) {
+      for (const device of slice.devices) {
+        const reached = slice.reach.kind !== 'per-device' || reachesNode(device.reach, node);
+        candidates.push({ index: candidates.length, device, slice, pool, reached });
+      }
+    }
+  }
+  return candidates;
 }

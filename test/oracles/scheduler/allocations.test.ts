@@ -1,10 +1,12 @@
 import t from 'tap';
 import { allocate } from '../../../src/cluster/devices/allocator/allocate.ts';
 import { CelSelectors } from '../../../src/cluster/devices/cel/engine.ts';
-import type { DeviceClassRecord } from '../../../src/cluster/devices/claims.ts';
+import { decodeDeviceClass } from '../../../src/cluster/devices/decode-claim.ts';
 import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
 import { deviceKey } from '../../../src/cluster/devices/device.ts';
-import { indexSlices, poolsOf } from '../../../src/cluster/devices/pools.ts';
+import { DeviceLedger } from '../../../src/cluster/devices/device-ledger.ts';
+import { poolsFor } from '../../../src/cluster/devices/pools.ts';
+import { SliceIndex } from '../../../src/cluster/devices/slice-index.ts';
 import { parseQuantity } from '../../../src/cluster/quantity.ts';
 import { type AllocationCase, allocationCase } from './allocations.ts';
 import { Dice } from './dice.ts';
@@ -17,30 +19,17 @@ const selectors = new CelSelectors();
 
 /** In words that both sides can say. */
 function ours({ node, slices, classes, claims, taken }: AllocationCase): string {
-  const pools = poolsOf(node.metadata, indexSlices(slices.map(decodeResourceSlice)));
-  const records = new Map(
-    classes.map(({ metadata, spec }): [string, DeviceClassRecord] => {
-      const expressions = (spec.selectors ?? []).flatMap(({ cel }) => cel?.expression ?? []);
-      const name = metadata.name ?? '';
-      return [name, { name, selectors: expressions, extendedResourceName: undefined, createdAtMs: 0, spec }];
-    }),
-  );
-  const kept = taken.filter(({ adminAccess }) => adminAccess !== true);
-  const capacity = new Map<string, Map<string, bigint>>();
-  for (const result of kept.filter(({ shareID }) => shareID !== undefined)) {
-    const sums = capacity.get(deviceKey(result)) ?? new Map<string, bigint>();
-    for (const [name, amount] of Object.entries(result.consumedCapacity ?? {}))
-      sums.set(name, (sums.get(name) ?? 0n) + parseQuantity(amount));
-    capacity.set(deviceKey(result), sums);
-  }
-  const devices = new Set(kept.filter(({ shareID }) => shareID === undefined).map(deviceKey));
+  const pools = poolsFor(node.metadata, new SliceIndex(slices.map(decodeResourceSlice)));
+  const records = new Map(classes.map(raw => [raw.metadata.name ?? '', decodeDeviceClass(raw)]));
+  const used = new DeviceLedger();
+  used.add(taken);
   const answer = allocate({
     node: node.metadata,
     pools,
     classes: name => records.get(name),
     selectors,
     claims: claims.map(({ metadata, spec }) => ({ name: metadata.name ?? '', spec })),
-    used: { devices, capacity },
+    used,
   });
   if (answer.kind !== 'allocated') return answer.kind;
   return answer.claims

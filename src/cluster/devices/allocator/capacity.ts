@@ -3,98 +3,120 @@ import { parseQuantity, type Quantity } from '../../quantity.ts';
 import type { Capacity, Device } from '../device.ts';
 
 /** Amounts by qualified name. */
-export type Amounts = ReadonlyMap<string, Quantity>;
+export type CapacityAmounts = ReadonlyMap<string, Quantity>;
 
-/** A request that no arithmetic of Kubernetes can represent: fatal for the pod on every node. */
-export interface CapacityError {
-  readonly message: string;
-}
+/** What one request takes of one device. */
+export type Consumption =
+  | { readonly kind: 'amounts'; readonly amounts: CapacityAmounts }
+  /** The device has not what is asked for, or its policy forbids the amount. */
+  | { readonly kind: 'refused' }
+  /** kube-scheduler fails the pod's whole attempt for it. */
+  | { readonly kind: 'error'; readonly message: string };
 
-const milli = 1_000_000n;
-const unit = 1_000_000_000n;
-const largest = 2n ** 63n - 1n;
+const nano = 1_000_000_000n;
+const nanoPerMilli = 1_000_000n;
+const largestInt64 = 2n ** 63n - 1n;
+const refused: Consumption = { kind: 'refused' };
+const nothing: Consumption = { kind: 'amounts', amounts: new Map() };
 
 /**
- * What a request takes of a device's capacity, each amount as the device's policy rounds it; undefined where the device
- * cannot grant it (k8s.io/dynamic-resource-allocation/structured/internal/incubating/consumable_capacity.go, v0.37.2, with
- * gate DRAFractionalCapacityRange on). `taken` is what others have of it.
+ * What a request takes of each capacity of a device: what it asks for, rounded up to what the capacity's policy allows,
+ * else the policy's default, else all of it (structured/internal/incubating/consumable_capacity.go, v0.37.2, with
+ * gate DRAFractionalCapacityRange on). Errors count before refusals, whatever the order of capacities.
+ * @param wanted amounts by the name that the slice writes
  */
-export function capacityTaken(
-  device: Device,
-  wanted: Amounts | undefined,
-  taken: readonly (Amounts | undefined)[],
-): Amounts | CapacityError | undefined {
-  for (const name of wanted?.keys() ?? []) if (!device.capacity.has(name)) return undefined;
+export function consumptionOf(device: Device, wanted: CapacityAmounts): Consumption {
+  const { capacity } = device;
+  if (capacity.size === 0) return wanted.size === 0 ? nothing : refused;
   const amounts = new Map<string, Quantity>();
-  for (const [name, capacity] of device.capacity) {
-    const amount = rounded(wanted?.get(name), capacity);
-    if (amount === undefined || amount < 0n)
-      return { message: `an amount of capacity ${name} cannot be represented` };
-    amounts.set(name, amount);
+  let found = 0;
+  for (const [name, entry] of capacity) {
+    const asked = wanted.size === 0 ? undefined : wanted.get(nameInSlice(device, name));
+    if (asked !== undefined) found++;
+    const amount = amountOf(entry, asked);
+    if (amount === undefined) amounts.set(name, -1n);
+    else amounts.set(name, amount);
   }
-  for (const [name, { value, policy }] of device.capacity) {
-    const amount = amounts.get(name) ?? 0n;
-    if (policy !== undefined && violates(amount, policy)) return undefined;
-    const sum = taken.reduce((total, others) => total + (others?.get(name) ?? 0n), amount);
-    if (sum > value) return undefined;
+  if (found < wanted.size) return refused;
+  for (const [name, amount] of amounts) {
+    if (amount < 0n)
+      return { kind: 'error', message: `capacity ${nameInSlice(device, name)} cannot be counted` };
   }
-  return amounts;
+  for (const [name, { policy }] of capacity) {
+    if (policy !== undefined && violates(amounts.get(name) ?? 0n, policy)) return refused;
+  }
+  return { kind: 'amounts', amounts };
 }
 
-function rounded(wanted: Quantity | undefined, { value, policy }: Capacity): Quantity | undefined {
-  if (wanted === undefined) return policy?.default === undefined ? value : parseQuantity(policy.default);
-  if (policy?.validRange?.min !== undefined) return roundedInRange(wanted, policy.validRange);
-  if (policy?.validValues !== undefined)
-    return policy.validValues.map(parseQuantity).find(valid => wanted <= valid) ?? wanted;
-  return wanted;
+/** The name by which requests and results speak of a capacity. */
+export function nameInSlice({ id, spelledOut }: Device, name: string): string {
+  const isBare = name.startsWith(`${id.driver}/`) && spelledOut?.has(name) !== true;
+  return isBare ? name.slice(id.driver.length + 1) : name;
 }
 
-type Range = NonNullable<CapacityRequestPolicy['validRange']>;
-
-function roundedInRange(wanted: Quantity, range: Range): Quantity | undefined {
-  const min = parseQuantity(range.min ?? '0');
-  if (wanted < min) return min;
-  if (range.step === undefined) return wanted;
-  const step = parseQuantity(range.step);
-  if (countsInMilli(range)) {
-    if (wanted % milli !== 0n || wanted / milli > largest) return undefined;
-    const result = min + stepsUp(wanted - min, step) * step;
-    return result / milli > largest ? undefined : result;
-  }
-  const [asked, least, each] = [wanted, min, step].map(wholeUnits) as [bigint, bigint, bigint];
-  if (wanted > largest * unit || each === 0n) return undefined;
-  const result = least + stepsUp(asked - least, each) * each;
-  return result > largest ? undefined : result * unit;
+/** Undefined when the amount, rounded up, would leave the integers that Go counts with. */
+function amountOf({ value, policy }: Capacity, asked: Quantity | undefined): Quantity | undefined {
+  if (asked === undefined) return policy?.default === undefined ? value : parseQuantity(policy.default);
+  if (policy === undefined) return asked;
+  if (policy.validRange?.min !== undefined) return roundUp(asked, policy.validRange);
+  const valid = policy.validValues?.map(parseQuantity).find(each => asked <= each);
+  return valid ?? asked;
 }
 
+interface Range {
+  readonly min?: string;
+  readonly max?: string;
+  readonly step?: string;
+}
+
+function roundUp(asked: Quantity, range: Range): Quantity | undefined {
+  const min = parseQuantity(range.min ?? 0);
+  if (asked < min) return min;
+  if (range.step === undefined) return asked;
+  const unit = unitOf(range);
+  if (unit === nanoPerMilli && !isInt64(asked, unit)) return undefined;
+  if (unit === nano && asked > largestInt64 * nano) return undefined;
+  const from = inUnits(min, unit);
+  const step = inUnits(parseQuantity(range.step), unit);
+  if (step === 0n) return undefined;
+  const added = inUnits(asked, unit) - from;
+  const steps = added / step + (added % step === 0n ? 0n : 1n);
+  const rounded = from + step * steps;
+  return rounded > largestInt64 ? undefined : rounded * unit;
+}
+
+/** `default` is always allowed; a range has no lower bound here, for amounts are rounded up to it. */
 function violates(amount: Quantity, policy: CapacityRequestPolicy): boolean {
   if (policy.default !== undefined && amount === parseQuantity(policy.default)) return false;
-  const { validRange, validValues = [] } = policy;
-  if (validRange !== undefined) {
-    if (validRange.max !== undefined && amount > parseQuantity(validRange.max)) return true;
-    if (validRange.step === undefined) return false;
-    const [min, step] = [parseQuantity(validRange.min ?? '0'), parseQuantity(validRange.step)];
-    if (countsInMilli(validRange)) return amount % milli !== 0n || (amount - min) % step !== 0n;
-    return (wholeUnits(amount) - wholeUnits(min)) % wholeUnits(step) !== 0n;
+  if (policy.validRange !== undefined) return violatesRange(amount, policy.validRange);
+  const values = policy.validValues ?? [];
+  return values.length > 0 && !values.some(value => parseQuantity(value) === amount);
+}
+
+function violatesRange(amount: Quantity, range: Range): boolean {
+  if (range.max !== undefined && amount > parseQuantity(range.max)) return true;
+  if (range.step === undefined) return false;
+  const unit = unitOf(range);
+  if (unit === nanoPerMilli && !isInt64(amount, unit)) return true;
+  const step = inUnits(parseQuantity(range.step), unit);
+  return step === 0n || (inUnits(amount, unit) - inUnits(parseQuantity(range.min ?? 0), unit)) % step !== 0n;
+}
+
+/** Ranges are counted in thousandths where all of their bounds are whole thousandths, else in whole units. */
+function unitOf({ min, max, step }: Range): Quantity {
+  for (const bound of [min, max, step]) {
+    if (bound !== undefined && !isInt64(parseQuantity(bound), nanoPerMilli)) return nano;
   }
-  return validValues.length > 0 && !validValues.some(valid => parseQuantity(valid) === amount);
+  return step !== undefined && parseQuantity(step) < nanoPerMilli ? nano : nanoPerMilli;
 }
 
-/** Ranges are counted in thousandths where all of their bounds can be. */
-function countsInMilli({ min, max, step }: Range): boolean {
-  return [min, max, step].every(bound => {
-    if (bound === undefined) return true;
-    const value = parseQuantity(bound);
-    return value % milli === 0n && value / milli <= largest;
-  });
+function isInt64(quantity: Quantity, unit: Quantity): boolean {
+  return quantity % unit === 0n && quantity / unit <= largestInt64;
 }
 
-/** Rounded away from zero, as Quantity.Value does. */
-function wholeUnits(value: Quantity): bigint {
-  const rest = value % unit;
-  return value / unit + (rest > 0n ? 1n : rest < 0n ? -1n : 0n);
-}
-
-function stepsUp(distance: bigint, step: bigint): bigint {
-  return distance / step + (distance % step === 0n ? 0n : 1n);
+/** Rounded away from zero. */
+function inUnits(quantity: Quantity, unit: Quantity): bigint {
+  const whole = quantity / unit;
+  if (whole * unit === quantity) return whole;
+  return quantity > 0n ? whole + 1n : whole - 1n;
 }

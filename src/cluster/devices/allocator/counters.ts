@@ -1,52 +1,75 @@
 import type { Quantity } from '../../quantity.ts';
-import type { CounterAmounts, Device, DeviceUse } from '../device.ts';
-import type { DevicePool } from '../pools.ts';
+import type { Device, DeviceUse } from '../device.ts';
+import type { NodePool } from '../pools.ts';
 
-type Counters = Map<string, Map<string, Quantity>>;
+/** Counters of a pool: what allocated devices leave of them, less what the search has taken. */
+interface PoolCounters {
+  readonly left: ReadonlyMap<string, Map<string, Quantity>>;
+  /** Devices in use draw more than there is: nothing that draws on the pool's counters can be had. */
+  readonly isOverdrawn: boolean;
+}
 
-/** What is left of the counters that devices of a pool share, while devices are being chosen. */
-export class CounterLedger {
+/** Shared counters of partitionable devices, as far as a search has come. */
+export class CounterBook {
   readonly #used: DeviceUse;
-  readonly #left = new Map<DevicePool, Counters>();
+  readonly #byPool = new Map<NodePool, PoolCounters>();
 
   constructor(used: DeviceUse) {
     this.#used = used;
   }
 
-  /** False, with nothing taken, where the device would leave any counter of its pool below zero. */
-  take({ consumesCounters }: Device, pool: DevicePool): boolean {
-    const left = this.#leftOf(pool);
-    add(left, consumesCounters, -1n);
-    for (const counters of left.values()) {
-      for (const amount of counters.values()) {
-        if (amount >= 0n) continue;
-        add(left, consumesCounters, 1n);
-        return false;
+  /** Takes what a device consumes, if all of it is left. */
+  take(device: Device, pool: NodePool): boolean {
+    const { left, isOverdrawn } = this.#countersOf(pool);
+    if (isOverdrawn) return false;
+    for (const [set, amounts] of device.consumesCounters) {
+      for (const [counter, amount] of amounts) {
+        if ((left.get(set)?.get(counter) ?? 0n) < amount) return false;
       }
     }
+    this.#add(device, pool, -1n);
     return true;
   }
 
-  giveBack({ consumesCounters }: Device, pool: DevicePool): void {
-    add(this.#leftOf(pool), consumesCounters, 1n);
+  giveBack(device: Device, pool: NodePool): void {
+    this.#add(device, pool, 1n);
   }
 
-  #leftOf(pool: DevicePool): Counters {
-    const known = this.#left.get(pool);
+  #add(device: Device, pool: NodePool, sign: bigint): void {
+    const { left } = this.#countersOf(pool);
+    for (const [set, amounts] of device.consumesCounters) {
+      const ofSet = left.get(set);
+      for (const [counter, amount] of amounts)
+        ofSet?.set(counter, (ofSet.get(counter) ?? 0n) + sign * amount);
+    }
+  }
+
+  #countersOf(pool: NodePool): PoolCounters {
+    const known = this.#byPool.get(pool);
     if (known !== undefined) return known;
-    const left: Counters = new Map([...pool.counters].map(([set, counters]) => [set, new Map(counters)]));
-    for (const { devices } of [...pool.slices, ...pool.elsewhere])
-      for (const device of devices)
-        if (this.#used.devices.has(device.key) || this.#used.capacity.has(device.key))
-          add(left, device.consumesCounters, -1n);
-    this.#left.set(pool, left);
-    return left;
+    const left = new Map([...pool.counters].map(([set, amounts]) => [set, new Map(amounts)]));
+    for (const slices of [pool.slices, pool.otherSlices]) {
+      for (const { devices } of slices) {
+        for (const device of devices) if (isAllocated(device, this.#used)) subtract(left, device);
+      }
+    }
+    const isOverdrawn = [...left.values()].some(amounts => [...amounts.values()].some(amount => amount < 0n));
+    const counters = { left, isOverdrawn };
+    this.#byPool.set(pool, counters);
+    return counters;
   }
 }
 
-function add(left: Counters, amounts: CounterAmounts, sign: 1n | -1n): void {
-  for (const [set, counters] of amounts) {
-    const own = left.get(set);
-    for (const [counter, amount] of counters) own?.set(counter, (own.get(counter) ?? 0n) + sign * amount);
+function isAllocated({ key }: Device, used: DeviceUse): boolean {
+  return used.devices.has(key) || used.capacity.has(key);
+}
+
+function subtract(left: ReadonlyMap<string, Map<string, Quantity>>, device: Device): void {
+  for (const [set, amounts] of device.consumesCounters) {
+    const ofSet = left.get(set);
+    for (const [counter, amount] of amounts) {
+      const before = ofSet?.get(counter);
+      if (before !== undefined) ofSet?.set(counter, before - amount);
+    }
   }
 }

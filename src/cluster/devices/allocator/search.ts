@@ -1,224 +1,311 @@
-import type { DeviceConstraint, DeviceRequestAllocationResult, DeviceToleration } from '../../../api/dra.ts';
-import type { Device, DeviceKey, DeviceUse } from '../device.ts';
-import type { DevicePool } from '../pools.ts';
-import { type Amounts, capacityTaken } from './capacity.ts';
-import { type ConstraintState, constraintState } from './constraints.ts';
-import { CounterLedger } from './counters.ts';
-import { formatQuantity } from './format-quantity.ts';
-import {
-  AllocationFailure,
-  type Candidate,
-  mostResults,
-  type PreparedClaim,
-  type PreparedRequest,
-} from './requests.ts';
-import { isTolerated } from './taints.ts';
+import { tolerates } from '../../taints.ts';
+import type { Device, DeviceUse } from '../device.ts';
+import type { Candidate } from '../pools.ts';
+import { type CapacityAmounts, type Consumption, consumptionOf } from './capacity.ts';
+import { type ClaimConstraint, concerns } from './constraints.ts';
+import { CounterBook } from './counters.ts';
+import { type AllocationFault, fault } from './question.ts';
+import type { TakenDevice } from './result.ts';
+import { maxResults, type WantedRequest, type WantedRequests } from './wanted-request.ts';
 
-export interface SearchInput {
-  readonly pools: readonly DevicePool[];
-  readonly used: DeviceUse;
-  readonly claims: readonly PreparedClaim[];
-  /** By claim. */
-  readonly constraints: readonly (readonly DeviceConstraint[])[];
-  readonly mostSteps: number;
+/**
+ * `too-many`: the claim would get more devices than a claim can, whatever devices its earlier requests take, so only
+ * another alternative with fewer devices can help. `stopped`: see {@link Search.stop}.
+ */
+export type Outcome = 'done' | 'none' | 'too-many' | 'stopped';
+
+type Stop = AllocationFault | { readonly kind: 'unknown'; readonly message: string };
+
+/** What a device that was taken has changed, so that it can be given back. */
+interface Taken extends TakenDevice {
+  readonly drewCounters: boolean;
+  readonly sharesBefore: CapacityAmounts | undefined;
 }
 
 /**
- * `full` says that a claim would get more devices than it may have: no other device changes that, only an alternative
- * with fewer.
+ * The search of kube-scheduler's structured allocator: claims, requests, alternatives and devices in their order, depth
+ * first, the first whole solution wins. Within a request only ascending combinations of devices are tried, for their
+ * order means nothing there; every request starts from the first device again.
+ *
+ * Exhaustive, so its cost may be exponential where constraints leave no solution; a budget bounds it. Two cuts change
+ * no result: a request is given up when fewer devices are left than it still needs, and what the claims ask of a device
+ * alone is worked out once.
  */
-type Found = 'found' | 'none' | 'full';
+export class Search {
+  /** Why the search was stopped. */
+  stop: Stop | undefined;
+  /** A device that was passed over because a selector could not be evaluated. */
+  doubt: string | undefined;
+  /** The furthest request that found no devices. */
+  furthest: WantedRequest | undefined;
 
-/**
- * Depth first over claims, requests, alternatives and devices. Within a request devices are taken in ascending order, so
- * that every set is tried once; the next request starts with the first device again.
- */
-export class AllocationSearch {
-  readonly #input: SearchInput;
-  readonly #candidates: readonly Candidate[];
-  readonly #constraints: readonly (readonly ConstraintState[])[];
-  readonly #counters: CounterLedger;
-  readonly #results: DeviceRequestAllocationResult[][];
-  /** Devices taken as a whole by this attempt, with the claims they are for. */
-  readonly #taking = new Map<DeviceKey, number[]>();
-  /** Shares of devices that may be allocated several times, taken by this attempt. */
-  readonly #shares = new Map<DeviceKey, Amounts[]>();
-  #steps = 0;
+  readonly #requests: WantedRequests;
+  readonly #constraints: readonly (readonly ClaimConstraint[])[];
+  readonly #used: DeviceUse;
+  readonly #counters: CounterBook;
+  readonly #taken: Taken[][];
+  /** By candidate: the claims that have taken it whole. More than one only by admin access. */
+  readonly #holders: (Set<number> | undefined)[] = [];
+  /** By candidate: what the search has taken of its capacity by shares. */
+  readonly #shares = new Map<number, CapacityAmounts>();
+  readonly #consumptions = new Map<WantedRequest, (Consumption | undefined)[]>();
+  readonly #leftFrom = new Map<WantedRequest, Float64Array>();
+  #budget: number;
 
-  constructor(input: SearchInput) {
-    this.#input = input;
-    this.#candidates = input.pools.flatMap(pool =>
-      pool.state === 'complete'
-        ? pool.slices.flatMap(({ devices }) => devices.map(device => ({ device, pool })))
-        : [],
-    );
-    this.#constraints = input.constraints.map((constraints, claim) =>
-      constraints.map(constraint => {
-        const state = constraintState(constraint);
-        if (state !== undefined) return state;
-        const message = `claim ${input.claims[claim]?.name}: a constraint is of no known kind`;
-        throw new AllocationFailure('Unsupported', message);
-      }),
-    );
-    this.#counters = new CounterLedger(input.used);
-    this.#results = input.claims.map(() => []);
+  constructor(
+    requests: WantedRequests,
+    constraints: readonly (readonly ClaimConstraint[])[],
+    used: DeviceUse,
+    budget: number,
+  ) {
+    this.#requests = requests;
+    this.#constraints = constraints;
+    this.#used = used;
+    this.#counters = new CounterBook(used);
+    this.#taken = requests.map(() => []);
+    this.#budget = budget;
   }
 
-  /** Results by claim; undefined when there are none. @throws AllocationFailure */
-  run(): readonly (readonly DeviceRequestAllocationResult[])[] | undefined {
-    return this.#nextRequest(0, 0) === 'found' ? this.#results : undefined;
+  run(): Outcome {
+    return this.#claim(0);
   }
 
-  #nextRequest(claim: number, request: number): Found {
-    const wanted = this.#input.claims[claim];
-    if (wanted === undefined) return 'found';
-    const alternatives = wanted.requests[request];
+  takenFor(claimIndex: number): readonly TakenDevice[] {
+    return this.#taken[claimIndex] ?? [];
+  }
+
+  #claim(claimIndex: number): Outcome {
+    return claimIndex >= this.#requests.length ? 'done' : this.#request(claimIndex, 0);
+  }
+
+  #request(claimIndex: number, requestIndex: number): Outcome {
+    const alternatives = this.#requests[claimIndex]?.[requestIndex];
     if (alternatives === undefined) {
-      // That a later claim has too many devices is no reason to give this one up at once.
-      return this.#nextRequest(claim + 1, 0) === 'found' ? 'found' : 'none';
+      const rest = this.#claim(claimIndex + 1);
+      // Other devices for this claim may let an alternative of the next one be tried that needs fewer.
+      return rest === 'too-many' ? 'none' : rest;
     }
-    let allFull = true;
-    for (const alternative of alternatives) {
-      const found = this.#nextDevice(claim, request, alternative, 0, 0);
-      if (found === 'found') return found;
-      if (found === 'none') allFull = false;
-      // A request without alternatives passes on what it has found.
-      if (alternative.alternative === undefined) return found;
+    let outcome: Outcome = 'too-many';
+    for (const wanted of alternatives) {
+      const attempt = this.#devices(wanted, 0, 0);
+      if (attempt === 'done' || attempt === 'stopped') return attempt;
+      if (attempt === 'none') outcome = 'none';
     }
-    return allFull ? 'full' : 'none';
+    return outcome;
   }
 
-  #nextDevice(claim: number, request: number, wanted: PreparedRequest, taken: number, from: number): Found {
-    if (++this.#steps > this.#input.mostSteps)
-      throw new AllocationFailure('Unknown', 'too many combinations of devices to try');
-    const { all, count } = wanted;
-    if (all?.length === 0) return 'none';
-    if (taken >= count) return this.#nextRequest(claim, request + 1);
-    if (count - taken > mostResults - (this.#results[claim]?.length ?? 0)) return 'full';
-    if (all !== undefined) {
-      const candidate = all[taken];
-      if (candidate === undefined) return 'none';
-      const undo = this.#take(claim, wanted, candidate, true);
-      if (undo === undefined) return 'none';
-      const found = this.#nextDevice(claim, request, wanted, taken + 1, 0);
-      if (found !== 'found') undo();
-      return found;
+  /** @param taken how many devices the request has already; `from` is where to look for the next */
+  #devices(wanted: WantedRequest, taken: number, from: number): Outcome {
+    if (wanted.all?.length === 0) return this.#failed(wanted);
+    if (taken >= wanted.count) return this.#request(wanted.claimIndex, wanted.requestIndex + 1);
+    const missing = wanted.count - taken;
+    if (missing > maxResults - (this.#taken[wanted.claimIndex]?.length ?? 0)) return 'too-many';
+    if (wanted.all !== undefined) return this.#nextOfAll(wanted, wanted.all, taken);
+    if (wanted.count > 1 && this.#countLeft(wanted, from) < missing) return this.#failed(wanted);
+    const { candidates } = wanted;
+    for (let place = from; place < candidates.length; place++) {
+      const candidate = candidates[place];
+      if (candidate === undefined) break;
+      const isTaken = this.#mayTry(wanted, candidate) && this.#take(wanted, candidate);
+      if (this.stop !== undefined) return 'stopped';
+      if (!isTaken) continue;
+      const rest = this.#devices(wanted, taken + 1, place + 1);
+      if (rest === 'done') return rest;
+      this.#giveBack(wanted);
+      if (rest !== 'none') return rest;
     }
-    for (let at = from; at < this.#candidates.length; at++) {
-      const candidate = this.#candidates[at];
-      if (candidate === undefined || !this.#mayTake(claim, wanted, candidate.device)) continue;
-      const undo = this.#take(claim, wanted, candidate, false);
-      if (undo === undefined) continue;
-      const found = this.#nextDevice(claim, request, wanted, taken + 1, at + 1);
-      if (found === 'found') return found;
-      undo();
-      if (found === 'full') return found;
-    }
+    return this.#failed(wanted);
+  }
+
+  #nextOfAll(wanted: WantedRequest, all: readonly Candidate[], taken: number): Outcome {
+    const candidate = all[taken];
+    if (candidate === undefined || !this.#take(wanted, candidate))
+      return this.stop === undefined ? this.#failed(wanted) : 'stopped';
+    const rest = this.#devices(wanted, taken + 1, 0);
+    if (rest !== 'done') this.#giveBack(wanted);
+    return rest;
+  }
+
+  #failed(wanted: WantedRequest): Outcome {
+    const { claimIndex = 0, requestIndex = -1 } = this.furthest ?? {};
+    const isFurther = wanted.claimIndex - claimIndex || wanted.requestIndex - requestIndex;
+    if (isFurther > 0) this.furthest = wanted;
     return 'none';
   }
 
-  /** In the order of upstream: what is cheap first, and errors of selectors only for devices that are free. */
-  #mayTake(claim: number, wanted: PreparedRequest, device: Device): boolean {
-    if (wanted.adminAccess ? this.#taking.get(device.key)?.includes(claim) : this.#isInUse(device))
+  /** Whether a device that is free is one that the request wants. */
+  #mayTry(wanted: WantedRequest, candidate: Candidate): boolean {
+    if (--this.#budget < 0) {
+      this.stop = { kind: 'unknown', message: 'the search for devices took too long and was given up' };
       return false;
-    return wanted.selects(device) && this.#capacityFor(wanted, device) !== undefined;
+    }
+    if (wanted.adminAccess) {
+      if (this.#holders[candidate.index]?.has(wanted.claimIndex)) return false;
+    } else if (this.#isInUse(candidate)) return false;
+    const verdict = wanted.selection.of(candidate);
+    switch (verdict.kind) {
+      case 'true':
+        return true;
+      case 'false':
+        return false;
+      case 'unknown':
+        this.doubt ??= verdict.message;
+        return false;
+      case 'error':
+        this.stop = fault('selector-error', verdict.message);
+        return false;
+    }
   }
 
-  #isInUse({ key }: Device): boolean {
-    return this.#input.used.devices.has(key) || (this.#taking.get(key)?.length ?? 0) > 0;
+  #isInUse({ index, device }: Candidate): boolean {
+    return this.#used.devices.has(device.key) || (this.#holders[index]?.size ?? 0) > 0;
   }
 
-  #capacityFor({ capacity, request }: PreparedRequest, device: Device): Amounts | undefined {
-    const taken = [this.#input.used.capacity.get(device.key), ...(this.#shares.get(device.key) ?? [])];
-    const amounts = capacityTaken(device, capacity, taken);
-    if (amounts !== undefined && 'message' in amounts)
-      throw new AllocationFailure('CapacityInvalid', `request ${request}: ${amounts.message}`);
-    return amounts;
+  /** Takes a device unless something forbids it; then everything is as before. */
+  #take(wanted: WantedRequest, candidate: Candidate): boolean {
+    const { device, pool, index } = candidate;
+    const { claimIndex } = wanted;
+    const isShare = device.allowMultipleAllocations;
+    if (wanted.adminAccess) {
+      if (!isShare && this.#holders[index]?.has(claimIndex)) return false;
+    } else if (this.#isInUse(candidate)) return false;
+    const consumed = this.#affordable(wanted, candidate);
+    // For one of All capacity comes last, so that a constraint is reported before it.
+    if (consumed === undefined && (wanted.all === undefined || this.stop !== undefined)) return false;
+    const sharesBefore = this.#shares.get(index);
+    // The counters of a device are drawn once, by the first of its shares.
+    const isSharedAlready = isShare && (sharesBefore !== undefined || this.#used.capacity.has(device.key));
+    const drewCounters = !isSharedAlready && device.consumesCounters.size > 0;
+    if (drewCounters && !this.#counters.take(device, pool)) return false;
+    const mayStay = toleratesAll(device, wanted) && this.#addToConstraints(wanted, device);
+    if (!mayStay || consumed === undefined) {
+      if (mayStay) this.#removeFromConstraints(wanted);
+      if (drewCounters) this.#counters.giveBack(device, pool);
+      return false;
+    }
+    if (isShare) this.#shares.set(index, sum(sharesBefore, consumed));
+    else this.#hold(index, claimIndex);
+    this.#taken[claimIndex]?.push({
+      request: wanted,
+      candidate,
+      consumed: isShare ? consumed : undefined,
+      drewCounters,
+      sharesBefore,
+    });
+    return true;
+  }
+
+  #giveBack({ claimIndex }: WantedRequest): void {
+    const last = this.#taken[claimIndex]?.pop();
+    if (last === undefined) return;
+    const { request, candidate, drewCounters, sharesBefore } = last;
+    const { device, pool, index } = candidate;
+    if (!device.allowMultipleAllocations) this.#holders[index]?.delete(claimIndex);
+    else if (sharesBefore === undefined) this.#shares.delete(index);
+    else this.#shares.set(index, sharesBefore);
+    this.#removeFromConstraints(request);
+    if (drewCounters) this.#counters.giveBack(device, pool);
+  }
+
+  #hold(index: number, claimIndex: number): void {
+    const holders = this.#holders[index];
+    if (holders === undefined) this.#holders[index] = new Set([claimIndex]);
+    else holders.add(claimIndex);
+  }
+
+  #addToConstraints(wanted: WantedRequest, device: Device): boolean {
+    const constraints = this.#constraints[wanted.claimIndex] ?? [];
+    for (const [added, constraint] of constraints.entries()) {
+      if (!concerns(constraint, wanted) || constraint.rule.add(device)) continue;
+      this.#removeFromConstraints(wanted, added);
+      if (wanted.all !== undefined && !constraint.isExtra) {
+        const where = `request ${wanted.name}: cannot add device ${device.id.driver}/${device.id.pool}/${device.id.device}`;
+        this.stop = fault('constraint-on-all', `${where} because a claim constraint would not be satisfied`);
+      }
+      return false;
+    }
+    return true;
+  }
+
+  /** @param before only constraints before this one, where the device did not get into all of them */
+  #removeFromConstraints(wanted: WantedRequest, before = Number.POSITIVE_INFINITY): void {
+    const constraints = this.#constraints[wanted.claimIndex] ?? [];
+    for (const constraint of constraints.slice(0, before)) {
+      if (concerns(constraint, wanted)) constraint.rule.remove();
+    }
+  }
+
+  /** What the request takes of the device's capacity; undefined when it has not that much left. */
+  #affordable(wanted: WantedRequest, { device, index }: Candidate): CapacityAmounts | undefined {
+    const consumption = this.#consumption(wanted, device, index);
+    if (consumption.kind === 'refused') return undefined;
+    if (consumption.kind === 'error') {
+      this.stop = fault('capacity', `request ${wanted.name}: ${consumption.message}`);
+      return undefined;
+    }
+    const used = this.#used.capacity.get(device.key);
+    const shares = this.#shares.get(index);
+    for (const [name, amount] of consumption.amounts) {
+      const total = amount + (used?.get(name) ?? 0n) + (shares?.get(name) ?? 0n);
+      if (total > (device.capacity.get(name)?.value ?? 0n)) return undefined;
+    }
+    return consumption.amounts;
+  }
+
+  #consumption(wanted: WantedRequest, device: Device, index: number): Consumption {
+    let known = this.#consumptions.get(wanted);
+    if (known === undefined) {
+      known = [];
+      this.#consumptions.set(wanted, known);
+    }
+    const before = known[index];
+    if (before !== undefined) return before;
+    const consumption = consumptionOf(device, wanted.capacity);
+    known[index] = consumption;
+    return consumption;
   }
 
   /**
-   * Takes a device for a request; answers how to give it back, or undefined where it cannot be had.
-   * @param must the request wants this very device: a constraint in its way can never be met
+   * How many devices from a place on the request could have if nothing else of the pod took them. No bound where the
+   * search would come upon something that stops it, or that it cannot judge.
    */
-  #take(
-    claim: number,
-    wanted: PreparedRequest,
-    { device, pool }: Candidate,
-    must: boolean,
-  ): (() => void) | undefined {
-    const shared = device.allowMultipleAllocations;
-    if (wanted.adminAccess) {
-      if (!shared && this.#taking.get(device.key)?.includes(claim)) return undefined;
-    } else if (this.#isInUse(device)) return undefined;
-    const undo: (() => void)[] = [];
-    const giveBack = () => {
-      for (const step of undo.reverse()) step();
-    };
-    const isShareOfUsed =
-      shared && (this.#input.used.capacity.has(device.key) || this.#shares.has(device.key));
-    if (!isShareOfUsed && device.consumesCounters.size > 0) {
-      if (!this.#counters.take(device, pool)) return undefined;
-      undo.push(() => this.#counters.giveBack(device, pool));
-    }
-    if (!isTolerated(device.taints, wanted.tolerations)) {
-      giveBack();
-      return undefined;
-    }
-    for (const constraint of this.#constraints[claim] ?? []) {
-      if (!constraint.add(wanted.request, wanted.alternative, device)) {
-        giveBack();
-        if (!must) return undefined;
-        const name = `${this.#input.claims[claim]?.name}`;
-        const message = `request ${wanted.request} of claim ${name} asks for all devices, which a constraint forbids`;
-        throw new AllocationFailure('ConstraintUnmet', message);
+  #countLeft(wanted: WantedRequest, from: number): number {
+    let left = this.#leftFrom.get(wanted);
+    if (left === undefined) {
+      left = new Float64Array(wanted.candidates.length + 1);
+      for (let place = wanted.candidates.length - 1; place >= 0; place--) {
+        const candidate = wanted.candidates[place];
+        left[place] =
+          (left[place + 1] ?? 0) + (candidate === undefined ? 0 : this.#weight(wanted, candidate));
       }
-      undo.push(() => constraint.remove(wanted.request, wanted.alternative));
+      this.#leftFrom.set(wanted, left);
     }
-    const amounts = this.#capacityFor(wanted, device);
-    if (amounts === undefined) {
-      giveBack();
-      return undefined;
-    }
-    this.#mark(claim, device, shared ? amounts : undefined, undo);
-    const results = this.#results[claim] ?? [];
-    results.push(resultOf(wanted, device, shared ? amounts : undefined));
-    undo.push(() => results.pop());
-    return giveBack;
+    return left[from] ?? 0;
   }
 
-  #mark(claim: number, { key }: Device, share: Amounts | undefined, undo: (() => void)[]): void {
-    if (share === undefined) {
-      const claims = this.#taking.get(key) ?? [];
-      claims.push(claim);
-      this.#taking.set(key, claims);
-      undo.push(() => claims.pop());
-      return;
-    }
-    const shares = this.#shares.get(key) ?? [];
-    shares.push(share);
-    this.#shares.set(key, shares);
-    undo.push(() => {
-      shares.pop();
-      if (shares.length === 0) this.#shares.delete(key);
-    });
+  #weight(wanted: WantedRequest, candidate: Candidate): number {
+    const { device, index } = candidate;
+    if (!wanted.adminAccess && this.#used.devices.has(device.key)) return 0;
+    const { kind } = wanted.selection.of(candidate);
+    if (kind === 'false') return 0;
+    if (kind !== 'true') return Number.POSITIVE_INFINITY;
+    const consumption = this.#consumption(wanted, device, index);
+    if (consumption.kind === 'refused') return 0;
+    return consumption.kind === 'error' ? Number.POSITIVE_INFINITY : 1;
   }
 }
 
-function resultOf(
-  { request, alternative, adminAccess, tolerations }: PreparedRequest,
-  { id }: Device,
-  share: Amounts | undefined,
-): DeviceRequestAllocationResult {
-  const consumed = share === undefined || share.size === 0 ? undefined : share;
-  return {
-    request: alternative === undefined ? request : `${request}/${alternative}`,
-    ...id,
-    ...(adminAccess && { adminAccess }),
-    ...(tolerations.length > 0 && { tolerations: tolerations as readonly DeviceToleration[] }),
-    ...(consumed && {
-      consumedCapacity: Object.fromEntries(
-        [...consumed].map(([name, amount]) => [name, formatQuantity(amount)]),
-      ),
-    }),
-  };
+/** `None`, and effects that are not known yet, keep nothing away. */
+function toleratesAll({ taints }: Device, { tolerations = [] }: WantedRequest): boolean {
+  for (const taint of taints) {
+    if (taint.effect !== 'NoSchedule' && taint.effect !== 'NoExecute') continue;
+    if (!tolerations.some(toleration => tolerates(toleration, taint))) return false;
+  }
+  return true;
+}
+
+function sum(before: CapacityAmounts | undefined, amounts: CapacityAmounts): CapacityAmounts {
+  const total = new Map(before);
+  for (const [name, amount] of amounts) total.set(name, (total.get(name) ?? 0n) + amount);
+  return total;
 }
