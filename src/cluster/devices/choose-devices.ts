@@ -25,7 +25,7 @@ export function chooseDevices(question: DeviceQuestion, steps: number = defaultS
   if ('opaque' in model) return placeAll(question, new NodePlaces(question));
   const { minRung } = question;
   const found = searchChoice({ model, minRung, goal: 'best', steps });
-  if (found.kind === 'impossible') return { kind: 'none', cause: causeOf(minRung) };
+  if (found.kind === 'impossible') return { kind: 'none', cause: causeOf(minRung), isCertain: true };
   const allocated = found.kind === 'found' ? allocateFound(question, model, found.options) : undefined;
   return allocated ?? placeAll(question, new NodePlaces(question));
 }

@@ -47,10 +47,10 @@ export function serveAll(question: DeviceQuestion, serve: ServeMember): DeviceCh
   let doubt: string | undefined;
   for (const claims of question.members) {
     const served = serve(claims, used);
-    if (served.kind === 'none') return { kind: 'none', cause: causeOf(undefined) };
+    if (served.kind === 'none') return none(undefined, !steerable || members.length === 0);
     if (served.kind !== 'allocated') return served;
     const { rung, results } = served;
-    if (!isWithin(rung, minRung)) return { kind: 'none', cause: causeOf(minRung) };
+    if (!isWithin(rung, minRung)) return none(minRung, !steerable);
     doubt ??= served.doubt;
     if (!steerable && minRung !== undefined && doubt !== undefined)
       return { kind: 'unknown', message: doubt };
@@ -78,7 +78,7 @@ export function allTogether(question: DeviceQuestion, places: NodePlaces): Devic
     claims.map(({ name, spec }) => ({ name: prefixOf(member) + name, spec })),
   );
   const served = serveClaims(question, all, new NodeUse(question.pools, question.used));
-  if (served.kind === 'none') return { kind: 'none', cause: causeOf(undefined) };
+  if (served.kind === 'none') return none(undefined, true);
   if (served.kind !== 'allocated') return served;
   let results = 0;
   const members = question.members.map((wanted, member): MemberDevices => {
@@ -95,4 +95,8 @@ export function allTogether(question: DeviceQuestion, places: NodePlaces): Devic
     return { claims, results: own, rung: places.rungOf(wanted, claims) };
   });
   return { kind: 'chosen', members, doubt: served.doubt };
+}
+
+function none(minRung: Rung | undefined, isCertain: boolean): DeviceChoice {
+  return { kind: 'none', cause: causeOf(minRung), isCertain };
 }

@@ -28,7 +28,12 @@ export type DeviceChoice =
       /** Set when kube-scheduler may choose other devices, for Berth cannot evaluate a selector. */
       readonly doubt: string | undefined;
     }
-  | { readonly kind: 'none'; readonly cause: string }
+  | {
+      readonly kind: 'none';
+      readonly cause: string;
+      /** Whether there is no choice at all, rather than none found. */
+      readonly isCertain: boolean;
+    }
   | { readonly kind: 'unknown'; readonly message: string }
   | { readonly kind: 'error'; readonly message: string };
 

@@ -62,6 +62,7 @@ t.test(
     t.strictSame(told(chooseDevices(question(pools, [pair], { ...asked, steerable: false }))), {
       kind: 'none',
       cause: 'no free devices that share a PCIe root',
+      isCertain: true,
     });
     t.strictSame(told(chooseDevices(question(pools, [pair], asked))), [['gpu-2', 'efa1', 'pcie']]);
   },
@@ -94,6 +95,7 @@ t.test('GPUs and NICs that share no root are paired by NUMA node', async t => {
   t.strictSame(told(chooseDevices(question(gb300Like(), [pair], { minRung: 'pcie' }))), {
     kind: 'none',
     cause: 'no free devices that share a PCIe root',
+    isCertain: true,
   });
 });
 
@@ -110,6 +112,7 @@ t.test('constraints of a claim hold whatever rung is reached', async t => {
   t.strictSame(told(chooseDevices(question(p4dLike(), [[both]]))), {
     kind: 'none',
     cause: 'no free devices for all claims',
+    isCertain: true,
   });
 });
 

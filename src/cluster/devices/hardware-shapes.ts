@@ -1,0 +1,103 @@
+import { devicesOn } from './choice-input.ts';
+import type { CounterAmounts } from './device.ts';
+import { localitiesOf, localityOf } from './locality.ts';
+import type { FleetNode, NeverFitsQuestion } from './never-fits.ts';
+import { expressionsOf } from './request-selection.ts';
+
+/** Nodes that nothing in a demand can tell apart. */
+export interface HardwareShape {
+  readonly example: FleetNode;
+  readonly nodes: number;
+}
+
+/**
+ * Sorts nodes by the shape of their hardware as a demand sees it: devices in order, with the attributes that a selector or
+ * constraint names, capacities, counters and taints, and where they are if a rung is demanded. What tells every device
+ * from every other (a UUID, say) makes no shape unless it is asked for.
+ */
+export class HardwareShapes {
+  readonly #isAsked: (name: string) => boolean;
+  readonly #needsPlaces: boolean;
+  readonly #shapes = new Map<string, { readonly example: FleetNode; nodes: number }>();
+
+  constructor(question: Omit<NeverFitsQuestion, 'fleet'>) {
+    this.#isAsked = attributesAsked(question);
+    this.#needsPlaces = question.minRung !== undefined && question.minRung !== 'host';
+  }
+
+  /** Counts a node in; whether it is the first of its shape. */
+  add(node: FleetNode): boolean {
+    const key = shapeOf(node, this.#isAsked, this.#needsPlaces);
+    const known = this.#shapes.get(key);
+    if (known === undefined) this.#shapes.set(key, { example: node, nodes: 1 });
+    else known.nodes++;
+    return known === undefined;
+  }
+
+  all(): readonly HardwareShape[] {
+    return [...this.#shapes.values()];
+  }
+}
+
+/**
+ * Whether a demand can depend on an attribute: its name stands in an expression or constraint. An expression that goes
+ * through attributes without naming them may depend on any.
+ */
+function attributesAsked({ demand, classes }: Omit<NeverFitsQuestion, 'fleet'>): (name: string) => boolean {
+  const texts: string[] = [];
+  for (const { spec } of demand) {
+    for (const { exactly, firstAvailable = [] } of spec.devices?.requests ?? []) {
+      for (const body of [...(exactly === undefined ? [] : [exactly]), ...firstAvailable])
+        texts.push(...expressionsOf(body), ...(classes(body.deviceClassName)?.selectors ?? []));
+    }
+    for (const { matchAttribute, distinctAttribute } of spec.devices?.constraints ?? [])
+      texts.push(matchAttribute ?? distinctAttribute ?? '');
+  }
+  const text = texts.join('\n');
+  if (/\.(all|exists|exists_one|map|filter|transform\w*)\(/.test(text) || /attributes\[[^"'\]]/.test(text))
+    return () => true;
+  const known = new Map<string, boolean>();
+  return name => {
+    const before = known.get(name);
+    if (before !== undefined) return before;
+    const isNamed = text.includes(name.slice(name.indexOf('/') + 1));
+    known.set(name, isNamed);
+    return isNamed;
+  };
+}
+
+function shapeOf(
+  { node, pools, numaOf }: FleetNode,
+  isAsked: (name: string) => boolean,
+  needsPlaces: boolean,
+): string {
+  const devices = devicesOn(pools);
+  const localities = needsPlaces ? localitiesOf(devices, node, numaOf) : undefined;
+  // Plain concatenation: this is done for every device of the fleet.
+  let key = pools.problem ?? '';
+  for (const pool of pools.pools) key += `${pool.usable} ${amountsText(pool.counters)}\n`;
+  for (const device of devices) {
+    key += `${device.id.driver}${device.allowMultipleAllocations ? ' shared' : ''}`;
+    for (const [name, { kind, value }] of device.attributes)
+      if (isAsked(name)) key += ` ${name}=${kind}:${value}`;
+    for (const [name, { value, policy }] of device.capacity)
+      key += ` ${name}=${value}${policy === undefined ? '' : JSON.stringify(policy)}`;
+    if (device.consumesCounters.size > 0) key += amountsText(device.consumesCounters);
+    if (device.taints.length > 0) key += JSON.stringify(device.taints);
+    if (localities !== undefined) {
+      const { pcie, numa } = localityOf(localities, device);
+      key += ` at ${pcie} ${numa}`;
+    }
+    key += '\n';
+  }
+  return key;
+}
+
+function amountsText(counters: CounterAmounts): string {
+  let text = '';
+  for (const [set, amounts] of counters) {
+    text += ` ${set}:`;
+    for (const [counter, amount] of amounts) text += ` ${counter}=${amount}`;
+  }
+  return text;
+}
