@@ -131,10 +131,13 @@ async function breakRacks(
   await waitForBound(cluster, namespace, hosts.length);
 }
 
+/** Never the same twice: the simulated kubelet ends pods by name, and a little late. */
+let singlesMade = 0;
+
 /** One after the other, as users come. */
 async function bindSingles(cluster: Cluster, namespace: string): Promise<Pod[]> {
   for (let i = 0; i < wantedSingles; i++) {
-    const pod = singlePod(namespace, `single-${i}`, resourcesOf(1 + (i % 2)), {}, singles);
+    const pod = singlePod(namespace, `single-${++singlesMade}`, resourcesOf(1 + (i % 2)), {}, singles);
     await cluster.request('POST', `/api/v1/namespaces/${namespace}/pods`, pod);
   }
   let pods: Pod[] = [];

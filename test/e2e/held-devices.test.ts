@@ -167,12 +167,16 @@ async function readyLeaderWithoutWorkers(
   return plan ?? [];
 }
 
+/** Never the same twice: the simulated kubelet ends pods by name, and a little late. */
+let fillersMade = 0;
+
 async function createFillers(cluster: Cluster, namespace: string, count: number): Promise<void> {
   const path = `/api/v1/namespaces/${namespace}/pods`;
   await Promise.all(
-    Array.from({ length: count }, (_, i) =>
-      cluster.request('POST', path, singlePod(namespace, `filler-${i}`, gpuResources(gpusPerFiller))),
-    ),
+    Array.from({ length: count }, () => {
+      const name = `filler-${++fillersMade}`;
+      return cluster.request('POST', path, singlePod(namespace, name, gpuResources(gpusPerFiller)));
+    }),
   );
 }
 
