@@ -1,12 +1,14 @@
 import t from 'tap';
 import { racks } from '../../hack/bed/fleet-presets.ts';
 import {
+  type BedEvent,
   conditionOf,
   createLws,
   deleteLws,
   gpuResources,
   isGatedByBerth,
   isReady,
+  listEvents,
   listNodes,
   listPods,
   lwsPath,
@@ -64,18 +66,16 @@ t.test('groups that wait', async t => {
       return message !== '';
     });
     t.match(message, /^4 pods do not fit in one rack: the best of 2 racks has room for 3 of 4; /);
-    const events = await cluster.request<{
-      items: { reason: string; message: string; involvedObject: { kind: string; name: string } }[];
-    }>('GET', `/api/v1/namespaces/${namespace}/events`);
-    const waiting = events.items.filter(event => event.reason === 'GroupWaiting');
-    t.ok(
-      waiting.some(event => event.involvedObject.name === `${loser}-0`),
-      'an event on the leader tells it too',
+    // Events are written beside the condition, not before it.
+    const told = async (isMeant: (event: BedEvent) => boolean) =>
+      (await listEvents(cluster, namespace)).some(event => event.reason === 'GroupWaiting' && isMeant(event));
+    await until('an event on the leader that tells it too', 10_000, () =>
+      told(({ involvedObject }) => involvedObject.name === `${loser}-0`),
     );
-    t.ok(
-      waiting.some(event => event.involvedObject.kind === 'LeaderWorkerSet'),
-      'and one on its LeaderWorkerSet',
+    await until('and one on its LeaderWorkerSet', 10_000, () =>
+      told(({ involvedObject }) => involvedObject.kind === 'LeaderWorkerSet'),
     );
+    t.pass('events on the leader and on its LeaderWorkerSet tell it too');
     t.match(await berth.metrics(), /berth_groups_waiting\{reason="NoRoom"\} 1/, 'the metric counts it');
 
     await deleteLws(cluster, namespace, winner);
