@@ -327,7 +327,8 @@ t.test('SIGTERM drains: not ready at once, reviews answered until the end, the L
   });
   const startedMs = performance.now();
   berth.kill('SIGTERM');
-  await until('Berth to say that it is not ready', 1_000, async () => {
+  // Long before its delay is over.
+  await until('Berth to say that it is not ready', 2_000, async () => {
     const answer = await fetch(`${berth.adminUrl}/readyz`);
     return answer.status === 503 && (await answer.text()).includes('shutting down');
   });
