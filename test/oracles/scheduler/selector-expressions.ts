@@ -12,6 +12,11 @@ export const unknownExpressions: readonly string[] = [
   `ip("10.0.0.1").family() == 4`,
   `url("https://example.com").getHost() == "example.com"`,
   `[1].all(a, [1].all(b, [1].all(c, a + b + c == 3)))`,
+  // A version beside something else.
+  `${own}.driverVersion != "1.10.0"`,
+  `${own}.driverVersion in [semver("1.10.0")]`,
+  `${size} in [quantity("80Gi")]`,
+  `"a" in {"a": 1}`,
 ];
 
 export const selectorExpressions: readonly string[] = [
@@ -59,6 +64,16 @@ export const selectorExpressions: readonly string[] = [
   `device.attributes["other.example.com"].?weight.orValue(0) < 0`,
   `-device.attributes["other.example.com"].?weight.orValue(0) == 7`,
   // types that do not go together
+  `${own}.index != "3"`,
+  `${own}.driverVersion == "1.10.0"`,
+  `${own}.driverVersion in ["1.10.0"]`,
+  `${own}.?driverVersion.orValue("x") == "x"`,
+  `${own}.uuid == 3`,
+  `${own}.index in ["a"]`,
+  `${own}.index in [3, 4]`,
+  `${own}.driverVersion != semver("1.9.0")`,
+  `${size} != quantity("1Gi")`,
+  `[semver("1.0.0")].exists(v, v == semver("1.0.0"))`,
   `${own}.index == "3"`,
   `${own}.index > "2"`,
   `${own}.healthy > 1`,
@@ -115,6 +130,9 @@ export const selectorExpressions: readonly string[] = [
   `device.capacity["other.example.com"].cores.asInteger() == 1`,
   `isQuantity("80Gi") && !isQuantity("80Gib")`,
   `sign(quantity("nonsense")) == 1`,
+  `"nobody.example.com" in device.attributes`,
+  `"gpu.example.com" in device.attributes`,
+  `${own}.index in [3.0, 4.0]`,
   `"memory" in device.capacity["gpu.example.com"]`,
   `device.capacity["nobody.example.com"].?memory.hasValue()`,
   // lists

@@ -41,6 +41,7 @@ export function selectorEnvironment(): Environment {
   registerVersions(environment);
   registerStrings(environment);
   registerSets(environment);
+  registerIn(environment);
   return environment;
 }
 
@@ -117,6 +118,13 @@ function registerVersions(environment: Environment): void {
       (a: CelSemver, b: CelSemver) => compareSemver(a, b) > 0,
     )
     .registerOperator('Semver == Semver', (a: CelSemver, b: CelSemver) => compareSemver(a, b) === 0);
+  for (const other of ['string', 'int', 'double', 'bool'])
+    environment.registerOperator(`Semver == ${other}`, notComparable);
+}
+
+/** In Kubernetes a version equal to something else is an error, unequal to it is true, and in a list depends on the list. */
+function notComparable(): boolean {
+  throw new Error('a version is compared with something else');
 }
 
 function registerStrings(environment: Environment): void {
@@ -137,6 +145,26 @@ function registerStrings(environment: Environment): void {
     .registerFunction('string.replace(string, string): string', (text: string, from: string, to: string) =>
       text.split(from).join(to),
     );
+}
+
+/** `in`, told anew because Kubernetes looks for versions and quantities in lists otherwise than for plain values. */
+function registerIn(environment: Environment): void {
+  environment
+    .registerFunction('within(dyn, list): bool', (value: unknown, list: readonly unknown[]) =>
+      list.some(other => isSame(value, other)),
+    )
+    .registerFunction('within(dyn, map): bool', (key: unknown, map: unknown) => {
+      if (map instanceof Map) return map.has(key);
+      throw new Error('such a map is not looked into');
+    });
+}
+
+function isSame(a: unknown, b: unknown): boolean {
+  if (typeof a === 'object' || typeof b === 'object') throw new Error('such values are not looked for');
+  // Numbers of different types are equal when their values are.
+  if (typeof a === 'bigint' && typeof b === 'number') return Number(a) === b;
+  if (typeof a === 'number' && typeof b === 'bigint') return a === Number(b);
+  return a === b;
 }
 
 function registerSets(environment: Environment): void {

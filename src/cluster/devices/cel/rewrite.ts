@@ -46,6 +46,8 @@ export function rewritten(node: ASTNode): string {
       const [condition, then, otherwise] = node.args.map(rewritten);
       return `(${condition} ? ${then} : ${otherwise})`;
     }
+    case 'in':
+      return `within(${node.args.map(rewritten).join(', ')})`;
     default:
       return `(${node.args.map(rewritten).join(` ${node.op} `)})`;
   }
@@ -54,7 +56,7 @@ export function rewritten(node: ASTNode): string {
 function rewrittenCall(name: string, args: readonly ASTNode[]): string {
   const [first, second] = args;
   if (name === 'has' && first?.op === '.')
-    return `(${JSON.stringify(first.args[1])} in ${rewritten(first.args[0])})`;
+    return `within(${JSON.stringify(first.args[1])}, ${rewritten(first.args[0])})`;
   if (name === 'matches' && first !== undefined && second !== undefined)
     return `${rewritten(first)}.${renamed.get(name)}(${rewritten(second)})`;
   return `${name}(${args.map(rewritten).join(', ')})`;
