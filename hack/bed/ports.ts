@@ -24,8 +24,8 @@ export async function freePorts(count: number): Promise<number[]> {
 }
 
 /**
- * Waits until a port can be bound that a process which has just been killed had: with io_uring the kernel closes its
- * sockets a little after its end. @throws when it is still taken after 10 s
+ * Waits until a port can be bound that a process which has just been killed had: it was seen taken still for a moment,
+ * most likely because the kernel closes what io_uring holds a little after the end. @throws when it is taken after 10 s
  */
 export async function awaitFreePort(port: number): Promise<void> {
   const deadlineMs = performance.now() + 10_000;

@@ -6,8 +6,9 @@ import { devicesOn, type NodeDevices } from './choice-input.ts';
 import type { WantedClaim } from './claims.ts';
 import { type Device, type DeviceKey, deviceKey } from './device.ts';
 import { familyOf, withoutRdma } from './device-family.ts';
+import { isTainted } from './device-taints.ts';
 import { type Localities, type Locality, localitiesOf, localityOf, valuesOf } from './locality.ts';
-import { isTainted, selectionOf } from './request-selection.ts';
+import { selectionOf } from './request-selection.ts';
 
 /**
  * What devices are to be chosen from, and for what, in numbers. Devices that nothing here tells apart are of one *sort*:

@@ -3,10 +3,11 @@ import { isAlignable } from './alignment.ts';
 import { devicesOn } from './choice-input.ts';
 import { chooseDevices } from './choose-devices.ts';
 import { type Device, noDeviceUse } from './device.ts';
+import { isTainted } from './device-taints.ts';
 import type { HardwareShape } from './hardware-shapes.ts';
 import { localitiesOf, localityOf, numaNodeAttribute, pcieRootAttribute, valuesOf } from './locality.ts';
 import type { NeverFits, NeverFitsQuestion } from './never-fits.ts';
-import { isTainted, selectionOf } from './request-selection.ts';
+import { selectionOf } from './request-selection.ts';
 
 /** What a request may get over all nodes of a fleet. */
 interface Supply {

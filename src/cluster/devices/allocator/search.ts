@@ -1,5 +1,5 @@
-import { tolerates } from '../../taints.ts';
 import type { Device, DeviceUse } from '../device.ts';
+import { isTainted } from '../device-taints.ts';
 import type { Candidate } from '../pools.ts';
 import { type CapacityAmounts, type Consumption, consumptionOf } from './capacity.ts';
 import { type ClaimConstraint, concerns } from './constraints.ts';
@@ -177,7 +177,7 @@ export class Search {
     const isSharedAlready = isShare && (sharesBefore !== undefined || this.#used.capacity.has(device.key));
     const drewCounters = !isSharedAlready && device.consumesCounters.size > 0;
     if (drewCounters && !this.#counters.take(device, pool)) return false;
-    const mayStay = toleratesAll(device, wanted) && this.#addToConstraints(wanted, device);
+    const mayStay = !isTainted(device, wanted) && this.#addToConstraints(wanted, device);
     if (!mayStay || consumed === undefined) {
       if (mayStay) this.#removeFromConstraints(wanted);
       if (drewCounters) this.#counters.giveBack(device, pool);
@@ -293,15 +293,6 @@ export class Search {
     if (consumption.kind === 'refused') return 0;
     return consumption.kind === 'error' ? Number.POSITIVE_INFINITY : 1;
   }
-}
-
-/** `None`, and effects that are not known yet, keep nothing away. */
-function toleratesAll({ taints }: Device, { tolerations = [] }: WantedRequest): boolean {
-  for (const taint of taints) {
-    if (taint.effect !== 'NoSchedule' && taint.effect !== 'NoExecute') continue;
-    if (!tolerations.some(toleration => tolerates(toleration, taint))) return false;
-  }
-  return true;
 }
 
 function sum(before: CapacityAmounts | undefined, amounts: CapacityAmounts): CapacityAmounts {
