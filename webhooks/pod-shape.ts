@@ -1,5 +1,5 @@
 import type { Pod } from '../src/api/kubernetes.ts';
-import { isRecord } from './review.ts';
+import { anything, entries, fields, list, optional, text } from './shape.ts';
 
 /**
  * Anybody who reaches the port may post a review, so what claims to be a pod is checked before it is read: every field
@@ -13,12 +13,6 @@ export function isPod(value: unknown): value is Pod {
 export function whyNotPod(value: unknown): string | undefined {
   return pod(value, 'request.object');
 }
-
-/** A sentence about the first fault, or undefined. */
-type Check = (value: unknown, path: string) => string | undefined;
-
-const text: Check = (value, path) => (typeof value === 'string' ? undefined : `${path} must be a string`);
-const anything: Check = () => undefined;
 
 const requirements = optional(list(fields({ key: text, operator: text, values: optional(list(text)) })));
 const nodeSelector = fields({
@@ -71,41 +65,3 @@ const pod = fields({
     ),
   }),
 });
-
-function optional(check: Check): Check {
-  return (value, path) => (value === undefined ? undefined : check(value, path));
-}
-
-function list(check: Check): Check {
-  return (value, path) => {
-    if (!Array.isArray(value)) return `${path} must be a list`;
-    for (const [index, item] of value.entries()) {
-      const fault = check(item, `${path}[${index}]`);
-      if (fault !== undefined) return fault;
-    }
-    return undefined;
-  };
-}
-
-function entries(check: Check): Check {
-  return (value, path) => {
-    if (!isRecord(value)) return `${path} must be an object`;
-    for (const [key, item] of Object.entries(value)) {
-      const fault = check(item, `${path}[${key}]`);
-      if (fault !== undefined) return fault;
-    }
-    return undefined;
-  };
-}
-
-function fields(checks: Readonly<Record<string, Check>>): Check {
-  const checked = Object.entries(checks);
-  return (value, path) => {
-    if (!isRecord(value)) return `${path} must be an object`;
-    for (const [key, check] of checked) {
-      const fault = check(value[key], `${path}.${key}`);
-      if (fault !== undefined) return fault;
-    }
-    return undefined;
-  };
-}

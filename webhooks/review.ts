@@ -62,7 +62,7 @@ interface AdmissionStatus {
   readonly code: number;
   readonly reason: string;
   readonly message: string;
-  readonly details: { readonly causes: readonly { readonly field: string; readonly message: string }[] };
+  readonly details?: { readonly causes: readonly { readonly field: string; readonly message: string }[] };
 }
 
 const reviewApiVersion = 'admission.k8s.io/v1';
@@ -113,6 +113,12 @@ export function deny(
     message,
     details: { causes: [{ field, message }] },
   };
+  return answer({ uid, allowed: false, status });
+}
+
+/** Denies what may be right later, as the API server does for what the present state does not allow: 409 Conflict. */
+export function denyForNow(uid: string, message: string): AdmissionAnswer {
+  const status: AdmissionStatus = { status: 'Failure', code: 409, reason: 'Conflict', message };
   return answer({ uid, allowed: false, status });
 }
 

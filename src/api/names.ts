@@ -55,6 +55,12 @@ export const berth = {
   /** Pod annotation, groups without LWS. User. Address of rank 0 where it cannot be derived. */
   leaderAddress: 'berth.dev/leader-address',
 
+  /**
+   * Namespace label, or annotation on a ResourceClaim (by its template's metadata). User. `false` keeps Berth from steering
+   * claims to planned devices.
+   */
+  steerClaims: 'berth.dev/steer-claims',
+
   /** Annotation on a group's leader. Berth. Versioned JSON, see src/group/plan-annotation.ts. */
   plan: 'berth.dev/plan',
   /** Scheduling gate. Berth. Set at CREATE, removed by the PATCH that pins. */

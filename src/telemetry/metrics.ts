@@ -36,6 +36,8 @@ export interface Metrics {
   readonly replans: Counter<'scope' | 'outcome'>;
   readonly singlesPinned: Counter;
   readonly invalidRequests: Counter<'field'>;
+  readonly claimsSteered: Counter;
+  readonly claimsUnsteered: Counter<'reason'>;
   readonly evictions: Counter<'class' | 'outcome'>;
   readonly brakes: Gauge<'brake'>;
   readonly intentsOpen: Gauge<'phase'>;
@@ -69,6 +71,7 @@ export function createMetrics(): Metrics {
     registry,
     sources,
     ...placementMetrics(registry),
+    ...steeringMetrics(registry),
     ...extenderMetrics(registry),
     ...failureMetrics(registry),
     ...preemptionMetrics(registry),
@@ -140,6 +143,23 @@ function placementMetrics(registry: Registry) {
       name: 'berth_invalid_requests_total',
       help: 'Annotations and labels of users that could not be used.',
       labelNames: ['field'],
+      registers,
+    }),
+  } satisfies Partial<Metrics>;
+}
+
+function steeringMetrics(registry: Registry) {
+  const registers = [registry];
+  return {
+    claimsSteered: new Counter({
+      name: 'berth_claims_steered_total',
+      help: 'Requests of ResourceClaims that were steered to planned devices.',
+      registers,
+    }),
+    claimsUnsteered: new Counter({
+      name: 'berth_claims_unsteered_total',
+      help: 'Requests of ResourceClaims that passed as they were asked, by the reason.',
+      labelNames: ['reason'],
       registers,
     }),
   } satisfies Partial<Metrics>;

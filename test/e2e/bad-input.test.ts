@@ -6,7 +6,8 @@ import t from 'tap';
 import { awaitAdmission, type BerthProcess, startBerthOn } from '../../hack/bed/berth.ts';
 import type { Cluster } from '../../hack/bed/cluster.ts';
 import { racks } from '../../hack/bed/fleet-presets.ts';
-import { bodyLimitBytes, mutatePodsPath } from '../../webhooks/plugin.ts';
+import { mutatePodsPath } from '../../webhooks/plugin.ts';
+import { bodyLimitBytes } from '../../webhooks/review-route.ts';
 import {
   createLws,
   domainsOf,

@@ -17,6 +17,8 @@ t.test('metrics have the names and labels that dashboards rely on', async t => {
   metrics.replans.inc({ scope: 'member', outcome: 'placed' });
   metrics.singlesPinned.inc();
   metrics.invalidRequests.inc({ field: 'required-topology' });
+  metrics.claimsSteered.inc(2);
+  metrics.claimsUnsteered.inc({ reason: 'no-attribute' });
   metrics.reflectorRelists.inc({ resource: 'pods', cause: 'expired' });
   metrics.decodeErrors.inc({ resource: 'pods' });
   metrics.apiRequests.inc({ method: 'GET', status: 200 });
@@ -41,6 +43,8 @@ t.test('metrics have the names and labels that dashboards rely on', async t => {
     'berth_replans_total{scope="member",outcome="placed"} 1',
     'berth_singles_pinned_total 1',
     'berth_invalid_requests_total{field="required-topology"} 1',
+    'berth_claims_steered_total 2',
+    'berth_claims_unsteered_total{reason="no-attribute"} 1',
     'berth_reflector_relists_total{resource="pods",cause="expired"} 1',
     'berth_decode_errors_total{resource="pods"} 1',
     'berth_api_requests_total{method="GET",status="200"} 1',

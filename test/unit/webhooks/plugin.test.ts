@@ -2,14 +2,10 @@ import Fastify from 'fastify';
 import t from 'tap';
 import type { Pod } from '../../../src/api/kubernetes.ts';
 import { berth } from '../../../src/api/names.ts';
-import {
-  type AdmissionOutcome,
-  bodyLimitBytes,
-  mutatePodsPath,
-  podWebhook,
-} from '../../../webhooks/plugin.ts';
+import { mutatePodsPath, podWebhook } from '../../../webhooks/plugin.ts';
 import type { PodReviewDeps } from '../../../webhooks/pod.ts';
 import { parseAdmissionReview } from '../../../webhooks/review.ts';
+import { type AdmissionOutcome, bodyLimitBytes } from '../../../webhooks/review-route.ts';
 import { admitted, memberPod, namespace, patched, reviewDeps } from './pod-builders.ts';
 
 const uid = '705ab4f5-6393-11e8-b7cc-42010a800002';

@@ -108,6 +108,20 @@ export function isSteered({ firstAvailable }: DeviceRequest): boolean {
   return firstAvailable?.some(({ name }) => name === plannedAlternative) ?? false;
 }
 
+/** Why a request cannot be steered whatever the plan says; undefined for one that may be. */
+export function whyNeverSteered({
+  exactly,
+  firstAvailable = [],
+}: DeviceRequest): UnsteeredReason | undefined {
+  if (exactly?.adminAccess === true) return 'admin-access';
+  const bodies = exactly === undefined ? firstAvailable : [exactly];
+  return bodies.length > 0 && bodies.every(asksForAll) ? 'all-devices' : undefined;
+}
+
+function asksForAll({ allocationMode }: DeviceRequestBody): boolean {
+  return allocationMode === 'All';
+}
+
 /** What a request asks for, and what the plan has for it. */
 interface Wish {
   /** Name of the alternative that the plan chose; undefined where there is nothing to choose from. */
@@ -122,11 +136,12 @@ function steerRequest(
   { planned, driverPolicy, offers = () => true, devicesOfNode }: SteerInput,
   onNode: ReadonlyMap<DeviceKey, Device>,
 ): DeviceClaim | UnsteeredReason {
-  if (request.exactly?.adminAccess === true) return 'admin-access';
+  const never = whyNeverSteered(request);
+  if (never !== undefined) return never;
   const wish = wishOf(request, planned);
   if (wish === undefined) return 'not-planned';
   const { body } = wish;
-  if (body.allocationMode === 'All') return 'all-devices';
+  if (asksForAll(body)) return 'all-devices';
   const refusal = whyNotDrivers(wish.planned, driverPolicy);
   if (refusal !== undefined) return refusal;
   if (wish.planned.devices.length !== (body.count ?? 1)) return 'count-differs';
