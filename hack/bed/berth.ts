@@ -30,12 +30,14 @@ export interface BerthOnClusterOptions {
 }
 
 export interface InstallOptions {
-  /** What the API server calls: `https://127.0.0.1:<port>/mutate-pods`. */
+  /** What the API server calls for pods: `https://127.0.0.1:<port>/mutate-pods`. For claims only the path differs. */
   readonly webhookUrl: string;
 }
 
 export interface WebhookConfiguration extends KubernetesObject {
-  readonly webhooks: readonly { readonly clientConfig: unknown }[];
+  readonly webhooks: readonly {
+    readonly clientConfig: { readonly service?: { readonly path?: string }; readonly url?: string };
+  }[];
 }
 
 /** Placement modes for which deploy/ has a configuration of kube-scheduler. */
@@ -75,6 +77,7 @@ const manifests = [
   'components/plan/owned-keys-policy.yaml',
   'components/webhooks/rbac-webhooks.yaml',
   'components/replan/rbac-replan.yaml',
+  'components/steering/rbac-steer.yaml',
   'components/failure/rbac-evict.yaml',
   'components/failure/rbac-records.yaml',
 ];
@@ -135,10 +138,13 @@ export async function installBerth(cluster: Cluster, { webhookUrl }: InstallOpti
   await cluster.applyYaml(JSON.stringify({ apiVersion: 'v1', kind: 'Namespace', metadata }));
 }
 
-/** The webhook configuration of deploy/, with a URL in place of the Service. */
+/** The webhook configuration of deploy/, with a URL in place of the Service, the path kept. */
 export async function webhookConfiguration(webhookUrl: string): Promise<WebhookConfiguration> {
   const configuration: WebhookConfiguration = parse(await readDeploy(webhookManifest));
-  const webhooks = configuration.webhooks.map(webhook => ({ ...webhook, clientConfig: { url: webhookUrl } }));
+  const webhooks = configuration.webhooks.map(webhook => {
+    const { href } = new URL(webhook.clientConfig.service?.path ?? '', webhookUrl);
+    return { ...webhook, clientConfig: { url: href } };
+  });
   return { ...configuration, webhooks };
 }
 

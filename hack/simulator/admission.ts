@@ -17,6 +17,7 @@ export interface Review {
 
 interface Webhook {
   readonly name: string;
+  readonly rules?: readonly { readonly resources?: readonly string[] }[];
   readonly clientConfig: { readonly url?: string; readonly caBundle?: string };
   readonly namespaceSelector?: LabelSelector;
   readonly objectSelector?: LabelSelector;
@@ -85,7 +86,8 @@ export class Admission {
       .list<WebhookConfiguration>('mutatingwebhookconfigurations')
       .flatMap(({ webhooks = [] }) => webhooks)
       .filter(
-        ({ namespaceSelector = {}, objectSelector = {} }) =>
+        ({ rules = [], namespaceSelector = {}, objectSelector = {} }) =>
+          rules.some(({ resources = [] }) => resources.includes('pods')) &&
           matchesLabelSelector(namespaceSelector, labels) &&
           matchesLabelSelector(objectSelector, pod.metadata.labels ?? {}),
       );

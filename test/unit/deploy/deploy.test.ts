@@ -5,6 +5,8 @@ import { berth, k8s, lws, ownedAnnotations } from '../../../src/api/names.ts';
 import { isAcceleratorResource } from '../../../src/cluster/resources.ts';
 import { readConfig } from '../../../src/config.ts';
 import { filterPath, preemptPath, prioritizePath } from '../../../src/extender/plugin.ts';
+import { mutateClaimsPath } from '../../../webhooks/claim-plugin.ts';
+import { claimMatchConditions } from '../../../webhooks/claim-scope.ts';
 import { mutatePodsPath } from '../../../webhooks/plugin.ts';
 import { matchConditions } from '../../../webhooks/scope.ts';
 import {
@@ -141,6 +143,7 @@ t.test('rights', async t => {
       'components/failure berth-evict: delete statefulsets',
       'components/failure berth-records: create,update,delete configmaps',
       'components/replan berth-replan: delete pods',
+      'components/steering berth-steer: delete resourceclaims',
     ]);
     for (const overlay of ['observe', 'pin', 'pin-extender', 'extender'])
       t.notOk(
@@ -149,11 +152,23 @@ t.test('rights', async t => {
       );
   });
 
+  t.test('what planning reads of devices may be read by all overlays, live pods as well', async t => {
+    const rules = listOf(manifest('ClusterRole', 'berth-read').object['rules']);
+    const verbsOf = (apiGroup: string, resource: string) =>
+      rules
+        .filter(rule => stringsOf(rule['apiGroups']).includes(apiGroup))
+        .filter(rule => stringsOf(rule['resources']).includes(resource))
+        .flatMap(rule => stringsOf(rule['verbs']));
+    const devices = ['resourceslices', 'deviceclasses', 'resourceclaims', 'resourceclaimtemplates'];
+    for (const resource of devices) t.same(verbsOf('resource.k8s.io', resource), readOnly, resource);
+    t.same(verbsOf('', 'pods'), readOnly);
+  });
+
   t.test('each overlay has what its mode needs and nothing else', async t => {
     const componentsOf = (overlay: string) =>
       [...new Set(filesOf(`overlays/${overlay}`).map(file => dirname(file)))].sort();
     t.same(componentsOf('observe'), ['base']);
-    const pin = ['base', 'components/plan', 'components/replan', 'components/webhooks'];
+    const pin = ['base', 'components/plan', 'components/replan', 'components/steering', 'components/webhooks'];
     t.same(componentsOf('pin'), pin);
     t.same(componentsOf('pin-extender'), [...pin, 'components/extender'].sort());
     t.same(componentsOf('extender'), ['base', 'components/extender', 'components/plan']);
@@ -223,6 +238,8 @@ t.test('webhooks', async t => {
     },
   ];
 
+  const claimWebhookName = 'resourceclaims.berth.dev';
+
   t.test('are called after those of LWS, for configurations are sorted by name', async t => {
     t.ok(webhookConfiguration.name > 'lws-mutating-webhook-configuration');
   });
@@ -230,7 +247,7 @@ t.test('webhooks', async t => {
   t.test('are these', async t => {
     t.same(
       webhooks.map(({ name }) => name),
-      wanted.map(({ name }) => name),
+      [...wanted.map(({ name }) => name), claimWebhookName],
     );
   });
 
@@ -282,6 +299,42 @@ t.test('webhooks', async t => {
       });
     });
   }
+
+  t.test(`${claimWebhookName} reviews claims at CREATE, and lets them pass without an answer`, async t => {
+    t.strictSame(
+      webhooks.find(candidate => candidate['name'] === claimWebhookName),
+      {
+        name: claimWebhookName,
+        rules: [
+          {
+            apiGroups: ['resource.k8s.io'],
+            apiVersions: ['v1'],
+            operations: ['CREATE'],
+            resources: ['resourceclaims'],
+            scope: 'Namespaced',
+          },
+        ],
+        matchPolicy: 'Equivalent',
+        namespaceSelector: {
+          matchExpressions: [...optedIn, { key: berth.steerClaims, operator: 'NotIn', values: ['false'] }],
+        },
+        matchConditions: claimMatchConditions,
+        failurePolicy: 'Ignore',
+        timeoutSeconds: 2,
+        reinvocationPolicy: 'Never',
+        sideEffects: 'None',
+        admissionReviewVersions: ['v1'],
+        clientConfig: {
+          service: {
+            namespace,
+            name: manifest('Service', 'berth-webhook').name,
+            port: 443,
+            path: mutateClaimsPath,
+          },
+        },
+      },
+    );
+  });
 });
 
 t.test('guard of owned keys', async t => {
