@@ -5,7 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { ApiClient } from './api-client.ts';
 import { type ClusterState, destroyCluster, readState, startCluster } from './cluster.ts';
 import { healthUrlOf, kubeconfigPathOf, type Layout, logPathOf, serverOf } from './components.ts';
-import { cpuHosts, type FleetName, fleetNames, presetFleet } from './fleet-presets.ts';
+import { cpuHosts, type Fleet, type FleetName, fleetNames, presetFleet } from './fleet-presets.ts';
 import { createFleet } from './fleets.ts';
 import { detachedStateFile } from './folders.ts';
 import { BuildError } from './go-command.ts';
@@ -114,10 +114,12 @@ async function upAlone(options: UpOptions): Promise<void> {
     await destroyCluster(state);
   }
   const startedMs = Date.now();
-  const nodes = [
-    ...(options.fleet === undefined ? [] : presetFleet(options.fleet).nodes),
-    ...cpuHosts(options.cpuNodes),
-  ];
+  const { cpuNodes } = options;
+  const fleet: Fleet =
+    options.fleet === undefined
+      ? { name: options.name, nodes: cpuHosts(cpuNodes) }
+      : presetFleet(options.fleet, { cpuNodes });
+  const { nodes, slices = [] } = fleet;
   const tell = (text: string) => process.stderr.write(`berth: ${text}\n`);
   const cluster = await startCluster({
     detached: true,
@@ -127,8 +129,9 @@ async function upAlone(options: UpOptions): Promise<void> {
     onProgress: tell,
   });
   if (nodes.length > 0) {
-    tell(`creating ${nodes.length} nodes`);
-    await createFleet(cluster, { name: options.name, nodes });
+    const besides = slices.length > 0 ? ` and ${slices.length} slices of devices` : '';
+    tell(`creating ${nodes.length} nodes${besides}`);
+    await createFleet(cluster, fleet);
   }
   await cluster.stop();
   const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);

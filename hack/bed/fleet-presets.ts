@@ -1,9 +1,23 @@
+import type { DeviceClass, ResourceSlice } from '../../src/api/dra.ts';
 import type { Node, ResourceList, Taint } from '../../src/api/kubernetes.ts';
+import {
+  channelClass,
+  daemonClass,
+  efaClass,
+  gpuClass,
+  gpuClassForLimits,
+  migClass,
+  rdmaClass,
+} from './device-classes.ts';
+import { gb200Tray, gb300Machine, h100Machine, migMachine, p4d } from './device-machines.ts';
+import type { MachineDevices } from './device-slices.ts';
 
-/** Nodes that belong together, to be created and deleted as one. */
+/** Nodes that belong together, to be created and deleted as one, with what DRA drivers publish of them. */
 export interface Fleet {
   readonly name: string;
   readonly nodes: readonly Node[];
+  readonly slices?: readonly ResourceSlice[];
+  readonly deviceClasses?: readonly DeviceClass[];
 }
 
 export interface RacksOptions {
@@ -36,13 +50,22 @@ const hostSize: ResourceList = { cpu: '192', memory: '2048Gi', pods: '110' };
 /** Makes KWOK play the node even where it is told to manage only nodes that ask for it. */
 const fakeNode = { 'kwok.x-k8s.io/node': 'fake' };
 
+/** A fleet but for its name. */
+export type FleetContent = Omit<Fleet, 'name'>;
+
 const presets = {
-  generic: () => racks({ racks: 4, hostsPerRack: 4, gpus: 8 }),
-  thousand: () => racks({ racks: 56, hostsPerRack: 18, gpus: 8, racksPerBlock: 8, totalHosts: 1000 }),
-  'gke-a3': () => gkeA3({ blocks: 2, subblocks: 2, hosts: 8 }),
-  'gb200-nvl72': () => gb200({ racks: 8 }),
-  'tpu-v6e': () => tpuV6e({ '4x4': 4, '4x8': 2 }),
-  'eks-p4d': () => eksP4d({ spines: 2, layers: 2, leaves: 2, hosts: 4 }),
+  generic: () => plugged(racks({ racks: 4, hostsPerRack: 4, gpus: 8 })),
+  thousand: () =>
+    plugged(racks({ racks: 56, hostsPerRack: 18, gpus: 8, racksPerBlock: 8, totalHosts: 1000 })),
+  'gke-a3': () => plugged(gkeA3({ blocks: 2, subblocks: 2, hosts: 8 })),
+  'gb200-nvl72': () => plugged(gb200({ racks: 8 })),
+  'tpu-v6e': () => plugged(tpuV6e({ '4x4': 4, '4x8': 2 })),
+  'eks-p4d': () => plugged(eksP4d({ spines: 2, layers: 2, leaves: 2, hosts: 4 })),
+  p4d: () => p4dRacks({ racks: 4, hostsPerRack: 4 }),
+  gb300: () => publishing(gb300Machine, cpuRacks(4, 4), [gpuClass, rdmaClass]),
+  mig: () => migRacks({ racks: 4, hostsPerRack: 4 }),
+  half: () => halfMigrated({ racks: 4, hostsPerRack: 4 }),
+  channels: () => nvlinkDomains({ racks: 2 }),
 } as const;
 
 export type FleetName = keyof typeof presets;
@@ -55,7 +78,54 @@ export function isFleetName(name: string): name is FleetName {
 
 /** A fleet by its name, with CPU nodes beside it when asked for. */
 export function presetFleet(name: FleetName, options: PresetOptions = {}): Fleet {
-  return { name, nodes: [...presets[name](), ...cpuHosts(options.cpuNodes ?? 0)] };
+  const { nodes, ...devices } = presets[name]();
+  return { name, nodes: [...nodes, ...cpuHosts(options.cpuNodes ?? 0)], ...devices };
+}
+
+/** Racks of AWS p4d machines whose GPUs and NICs come by DRA. */
+export function p4dRacks(size: { racks: number; hostsPerRack: number }): FleetContent {
+  return publishing(p4d, cpuRacks(size.racks, size.hostsPerRack), [gpuClass, efaClass]);
+}
+
+/** Racks of machines with two GPUs each that MIG may cut. */
+export function migRacks(size: { racks: number; hostsPerRack: number }): FleetContent {
+  return publishing(migMachine, cpuRacks(size.racks, size.hostsPerRack), [gpuClass, migClass]);
+}
+
+/**
+ * A fleet on its way from the device plugin to DRA: in racks of even number 8 GPUs are in `allocatable`, in the others
+ * in slices, and the class lets `nvidia.com/gpu` in a container's limits mean either.
+ */
+export function halfMigrated(size: { racks: number; hostsPerRack: number }): FleetContent {
+  const { hostsPerRack } = size;
+  const isPlugged = (_: Node, index: number) => Math.floor(index / hostsPerRack) % 2 === 0;
+  const bare = cpuRacks(size.racks, hostsPerRack).filter((node, index) => !isPlugged(node, index));
+  const { slices = [], deviceClasses = [] } = publishing(h100Machine, bare, [gpuClassForLimits]);
+  const counted = racks({ ...size, gpus: 8 }).filter(isPlugged);
+  return { nodes: [...counted, ...bare], slices, deviceClasses };
+}
+
+/** GB200 racks whose GPUs and IMEX channels come by DRA. */
+export function nvlinkDomains(size: { racks: number }): FleetContent {
+  const trays = gb200({ ...size, gpus: 0 });
+  return publishing(gb200Tray, trays, [gpuClass, channelClass, daemonClass]);
+}
+
+/** Nodes whose devices come by DRA. */
+export function publishing(
+  machine: MachineDevices,
+  nodes: readonly Node[],
+  deviceClasses: readonly DeviceClass[],
+): FleetContent {
+  return { nodes, slices: nodes.flatMap(({ metadata }) => machine(metadata.name ?? '')), deviceClasses };
+}
+
+function plugged(nodes: readonly Node[]): FleetContent {
+  return { nodes };
+}
+
+function cpuRacks(count: number, hostsPerRack: number): Node[] {
+  return racks({ racks: count, hostsPerRack, gpus: 0 });
 }
 
 /** Racks in blocks in one zone, labelled as nobody's platform: `example.com/block`, `example.com/rack`. */
@@ -98,7 +168,8 @@ export function gkeA3(size: { blocks: number; subblocks: number; hosts: number }
 }
 
 /** GB200 NVL72: a rack is 18 trays of 4 GPUs, which is one NVLink clique; 8 racks make a scalable unit. */
-export function gb200(size: { racks: number }): Node[] {
+export function gb200(size: { racks: number; gpus?: 0 | 4 }): Node[] {
+  const { gpus = 4 } = size;
   const trays = 18;
   const racksPerUnit = 8;
   return grid(1, size.racks, trays).map(([, rack, tray]) =>
@@ -112,7 +183,7 @@ export function gb200(size: { racks: number }): Node[] {
         'fabric.topograph.run/tier-1': `unit-${pad(Math.floor(rack / racksPerUnit))}`,
         'accelerator.topograph.run/domain': `nvl-${pad(rack)}`,
       },
-      devices: { 'nvidia.com/gpu': '4' },
+      ...(gpus > 0 && { devices: { 'nvidia.com/gpu': String(gpus) } }),
     }),
   );
 }

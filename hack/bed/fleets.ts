@@ -14,12 +14,15 @@ const readyTimeoutMs = 120_000;
 const pollMs = 100;
 /** Taints that kube-controller-manager puts on nodes it knows nothing good of yet. */
 const conditionTaints = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
+const slicesPath = '/apis/resource.k8s.io/v1/resourceslices';
+const deviceClassesPath = '/apis/resource.k8s.io/v1/deviceclasses';
 const leaseNamespacePath = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases';
 /** No node of a test is away for longer. */
 const foreignLeaseSeconds = 24 * 3600;
 
 /**
- * Creates a fleet's nodes and waits until the scheduler may use them: admission taints a new node as not ready, and
+ * Creates a fleet: classes and slices of its devices first, as if the drivers had been there before anybody looked, then
+ * its nodes. It waits until the scheduler may use them: admission taints a new node as not ready, and
  * kube-controller-manager takes the taint off when it has seen the Ready condition.
  */
 export async function createFleet(cluster: Cluster, fleet: Fleet): Promise<void> {
@@ -29,6 +32,8 @@ export async function createFleet(cluster: Cluster, fleet: Fleet): Promise<void>
     if (isUsable(node)) awaited.delete(node.metadata.name);
   });
   try {
+    await inParallel(fleet.deviceClasses ?? [], item => cluster.request('POST', deviceClassesPath, item));
+    await inParallel(fleet.slices ?? [], item => cluster.request('POST', slicesPath, item));
     await inParallel(fleet.nodes, node => cluster.request('POST', '/api/v1/nodes', readyNow(node)));
     await until(
       `${fleet.nodes.length} nodes of fleet ${fleet.name} to be ready`,
@@ -39,7 +44,7 @@ export async function createFleet(cluster: Cluster, fleet: Fleet): Promise<void>
   }
 }
 
-/** Deletes a fleet's nodes and, without grace, the pods that are bound to them. */
+/** Deletes a fleet's devices and nodes and, without grace, the pods that are bound to them. */
 export async function deleteFleet(cluster: Cluster, fleet: Fleet): Promise<void> {
   await inParallel(fleet.nodes, node =>
     ifPresent(cluster.request('DELETE', `/api/v1/nodes/${node.metadata.name}`)),
@@ -51,6 +56,13 @@ export async function deleteFleet(cluster: Cluster, fleet: Fleet): Promise<void>
     const path = `/api/v1/namespaces/${pod.metadata.namespace}/pods/${pod.metadata.name}`;
     return ifPresent(cluster.request('DELETE', path, { gracePeriodSeconds: 0 }));
   });
+  // Nobody owns them here: real ones are the node's, and kube-controller-manager's garbage collector is slow.
+  await inParallel(fleet.slices ?? [], ({ metadata }) =>
+    ifPresent(cluster.request('DELETE', `${slicesPath}/${metadata.name}`)),
+  );
+  await inParallel(fleet.deviceClasses ?? [], ({ metadata }) =>
+    ifPresent(cluster.request('DELETE', `${deviceClassesPath}/${metadata.name}`)),
+  );
 }
 
 /**
