@@ -149,6 +149,13 @@ export interface TopologySpreadConstraint {
   readonly matchLabelKeys?: readonly string[];
 }
 
+/** Exactly one of the two sources is set. */
+export interface PodResourceClaim {
+  readonly name: string;
+  readonly resourceClaimName?: string;
+  readonly resourceClaimTemplateName?: string;
+}
+
 export interface PodSpec {
   readonly nodeName?: string;
   readonly schedulerName?: string;
@@ -165,7 +172,7 @@ export interface PodSpec {
   readonly preemptionPolicy?: string;
   readonly overhead?: ResourceList;
   readonly resources?: ResourceRequirements;
-  readonly resourceClaims?: readonly { readonly name: string }[];
+  readonly resourceClaims?: readonly PodResourceClaim[];
   readonly initContainers?: readonly Container[];
   readonly containers: readonly Container[];
   readonly volumes?: readonly Volume[];

@@ -32,6 +32,9 @@ export const berth = {
   /** Owner or pod template annotation. User. `[level:][namespace/]owner`: in a domain where that owner's groups stand. */
   sameDomainAs: 'berth.dev/same-domain-as',
 
+  /** Owner or pod template annotation. User. `pcie` or `numa`: how close the devices of each member must stand. */
+  minAlignment: 'berth.dev/min-alignment',
+
   /** Pod label, groups without LWS. User. Name of the group inside its namespace. */
   group: 'berth.dev/group',
   /** Pod label, groups without LWS. User. Number of members. */
@@ -63,6 +66,8 @@ export const berth = {
 
   /** Annotation on a group's leader. Berth. Versioned JSON, see src/group/plan-annotation.ts. */
   plan: 'berth.dev/plan',
+  /** Pod annotation. Berth. The alignment planned for the pod's devices: `pcie`, `numa` or `host`. */
+  alignment: 'berth.dev/alignment',
   /** Scheduling gate. Berth. Set at CREATE, removed by the PATCH that pins. */
   placementGate: 'berth.dev/placement',
   /** Condition type on a group's leader. Berth. True with the reason while a failure hurts the group and it is not remade. */
@@ -80,7 +85,7 @@ export const berth = {
 } as const;
 
 /** Annotations that only Berth may write: dropped at CREATE, guarded afterwards by the policy in deploy/. */
-export const ownedAnnotations: readonly string[] = [berth.plan];
+export const ownedAnnotations: readonly string[] = [berth.plan, berth.alignment];
 
 /** Keys of LeaderWorkerSet, prefix `leaderworkerset.sigs.k8s.io/`. LWS writes them unless said otherwise. */
 export const lws = {

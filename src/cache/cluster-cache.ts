@@ -7,6 +7,7 @@ import { addResources, fits, maxResources, type Resources } from '../cluster/res
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { untoleratedTaint } from '../cluster/taints.ts';
 import { buildTopologyTree, type TopologyLevel, type TopologyTree } from '../cluster/topology.ts';
+import { type ClaimSource, noClaims } from '../group/claims.ts';
 import type { DisruptionBudgetRecord } from '../group/disruption-budget.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
@@ -89,6 +90,9 @@ export class ClusterCache {
     () => this.#budgets,
     budget => budget.uid,
   );
+
+  /** Where the objects behind claims are looked up. */
+  readonly claims: ClaimSource = noClaims;
 
   readonly #listeners: ((change: CacheChange) => void)[] = [];
   readonly #pods = new Map<string, PodInfo>();

@@ -20,6 +20,7 @@ export function describeGroup(
     members: view.members,
     owner: cache.leaderWorkerSet(membership.namespace, membership.owner),
     seenWorker: cache.largestWorker(membership.namespace, membership.owner, membership.revision),
+    claims: cache.claims,
     levels: cache.levels,
     assumeMissingAlike,
   });

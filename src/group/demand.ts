@@ -1,5 +1,6 @@
 import type { Affinity, PodSpec, PodTemplateSpec, Toleration } from '../api/kubernetes.ts';
 import { k8s, lws } from '../api/names.ts';
+import { claimRefsOf, type DeviceDemand, type PodClaimRef } from '../cluster/devices/claims.ts';
 import type { HostPort } from '../cluster/host-ports.ts';
 import { hostPortsOf } from '../cluster/host-ports.ts';
 import { labelValue } from '../cluster/labels.ts';
@@ -25,6 +26,10 @@ export interface MemberDemand {
   readonly affinity: PodAffinity | undefined;
   /** Hard topology spread constraints. */
   readonly spread: readonly SpreadConstraint[];
+  /** Claims as the pod names them. */
+  readonly claims: readonly PodClaimRef[];
+  /** What these come to once the objects behind them are known; undefined for a member without claims. */
+  readonly devices: DeviceDemand | undefined;
 }
 
 /** The demand of a pod that exists and is not bound. */
@@ -38,6 +43,8 @@ export function demandOfPod(pod: PodInfo): MemberDemand {
     hostPorts: pod.hostPorts,
     affinity: pod.affinity,
     spread: compileSpread({ labels: pod.labels, spec }),
+    claims: pod.claims,
+    devices: undefined,
   });
 }
 
@@ -56,6 +63,12 @@ export function demandAlike(pod: PodInfo): MemberDemand {
 export function demandWithRequests(demand: MemberDemand, requests: Resources): MemberDemand {
   const { key: _key, ...rest } = demand;
   return withKey({ ...rest, requests });
+}
+
+/** The same demand with its claims resolved. */
+export function demandWithDevices(demand: MemberDemand, devices: DeviceDemand | undefined): MemberDemand {
+  const { key: _key, ...rest } = demand;
+  return withKey({ ...rest, devices });
 }
 
 /** The same demand with other affinity, for a pod whose terms the API server has completed. */
@@ -99,6 +112,8 @@ export function demandOfTemplate(options: {
     hostPorts: hostPortsOf(spec),
     affinity: compileTemplateAffinity({ namespace, labels, spec }),
     spread: compileSpread({ labels, spec }),
+    claims: claimRefsOf(spec),
+    devices: undefined,
   });
 }
 
@@ -195,7 +210,7 @@ const ordinalLabels: readonly string[] = [
 
 /** Labels count only where terms or spreading look at them; without these they would split equal members. */
 function withKey(demand: Omit<MemberDemand, 'key'>): MemberDemand {
-  const { requests, spec, hostPorts, affinity, spread } = demand;
+  const { requests, spec, hostPorts, affinity, spread, claims, devices } = demand;
   const { nodeSelector, affinity: specAffinity, tolerations } = spec;
   const key = JSON.stringify([
     keyOf(requests),
@@ -207,6 +222,7 @@ function withKey(demand: Omit<MemberDemand, 'key'>): MemberDemand {
     hostPorts,
     spread,
     affinity === undefined && spread.length === 0 ? '' : steadyLabels(demand.labels),
+    ...(claims.length === 0 && devices === undefined ? [] : [claims, devices]),
   ]);
   return { key, ...demand };
 }

@@ -3,6 +3,7 @@ import { berth, lws } from '../api/names.ts';
 import { QuantityError } from '../cluster/quantity.ts';
 import type { Resources } from '../cluster/resources.ts';
 import type { TopologyLevel } from '../cluster/topology.ts';
+import { type ClaimObstacle, type ClaimSource, resolveClaims } from './claims.ts';
 import {
   addedAtAdmission,
   demandAlike,
@@ -39,7 +40,13 @@ export interface GroupInfo {
 
 /** Why a group cannot be planned now; not a verdict about room. */
 export interface GroupObstacle {
-  readonly code: 'InvalidTopology' | 'InvalidQuantity' | 'OwnerMissing' | 'MembersMissing' | 'SizeChanged';
+  readonly code:
+    | 'InvalidTopology'
+    | 'InvalidQuantity'
+    | 'OwnerMissing'
+    | 'MembersMissing'
+    | 'SizeChanged'
+    | ClaimObstacle['code'];
   readonly field?: string;
   readonly message: string;
 }
@@ -52,6 +59,8 @@ export interface GroupSource {
   readonly owner: LeaderWorkerSet | undefined;
   /** Largest requests seen of a worker made from the same template. */
   readonly seenWorker: Resources | undefined;
+  /** Where the objects behind claims are looked up. */
+  readonly claims: ClaimSource;
   readonly levels: readonly TopologyLevel[];
   /** A labelled group whose members are late may be planned from those that exist. */
   readonly assumeMissingAlike: boolean;
@@ -69,9 +78,12 @@ export function buildGroupInfo(source: GroupSource): GroupInfo | GroupObstacle {
   if (isRequestError(asked)) return topologyObstacle(asked);
   const read = membership.kind === 'lws' ? readableDemands(source) : labelledDemands(source);
   if ('code' in read) return read;
-  const demands = withoutSubgroupTerms(read.byRank, asked, levels);
-  const topology = withTpuSlices(asked, { sources, demands, levels });
-  if (isRequestError(topology)) return topologyObstacle(topology);
+  const resolved = resolveClaims({ demands: read.byRank, source: source.claims, sources });
+  if ('code' in resolved) return resolved;
+  const demands = withoutSubgroupTerms(resolved.byRank, asked, levels);
+  const sliced = withTpuSlices(asked, { sources, demands, levels });
+  if (isRequestError(sliced)) return topologyObstacle(sliced);
+  const topology = resolved.onOneHost ? { ...sliced, requiredLevel: levels.length } : sliced;
   return {
     key: groupKeyOf(membership),
     membership,

@@ -1,6 +1,8 @@
 import { berth } from '../api/names.ts';
+import type { PlannedClaim, Rung } from '../cluster/devices/claims.ts';
 import { formatResource, QuantityError } from '../cluster/quantity.ts';
 import { type Resources, resourcesFrom } from '../cluster/resources.ts';
+import { readDevices, writeDevices } from './planned-devices.ts';
 
 /**
  * The plan that a leader carries in `berth.dev/plan`. It is the only place where a plan is kept: after a crash, and in
@@ -16,6 +18,15 @@ export interface PlanAnnotation {
   readonly nodes: readonly string[];
   /** What a member of that rank was counted with, `pods` included. */
   readonly requests: readonly Resources[];
+  /** By rank, the devices planned for its claims, and how close they stand; absent where no member has claims. */
+  readonly devices?: readonly MemberDevices[] | undefined;
+}
+
+/** The devices planned for one member. */
+export interface MemberDevices {
+  readonly claims: readonly PlannedClaim[];
+  /** Undefined for a member without devices that could be near each other. */
+  readonly rung: Rung | undefined;
 }
 
 export interface PlanAnnotationError {
@@ -31,7 +42,10 @@ export const maxPlanAnnotationBytes = 128 * 1024;
 
 const version = 1;
 
-/** Writes a plan as JSON: `{"version":1,"leaderUID":..,"generation":..,"nodes":[..],"requests":[{..}],"requestOf":[..]}`. */
+/**
+ * Writes a plan as JSON: `{"version":1,"leaderUID":..,"generation":..,"nodes":[..],"requests":[{..}],"requestOf":[..]}`,
+ * and with claims also `"devices":[[["claim",[["request",["driver","pool","device"],..],..]],..],..],"alignment":[..]`.
+ */
 export function formatPlanAnnotation(plan: PlanAnnotation): string {
   const distinct: Record<string, string>[] = [];
   const indexByText = new Map<string, number>();
@@ -47,7 +61,8 @@ export function formatPlanAnnotation(plan: PlanAnnotation): string {
     return distinct.length - 1;
   });
   const { leaderUid: leaderUID, generation, nodes } = plan;
-  return JSON.stringify({ version, leaderUID, generation, nodes, requests: distinct, requestOf });
+  const written = { version, leaderUID, generation, nodes, requests: distinct, requestOf };
+  return JSON.stringify(plan.devices === undefined ? written : { ...written, ...writeDevices(plan.devices) });
 }
 
 /** Reads a plan back. Whatever is not exactly a plan of this version is refused, for anybody can create a pod with it. */
@@ -78,7 +93,10 @@ export function parsePlanAnnotation(text: string): PlanAnnotation | PlanAnnotati
     if (found === undefined) return invalid('requestOf points outside requests');
     byRank.push(found);
   }
-  return { leaderUid: leaderUID, generation, nodes, requests: byRank };
+  const devices = readDevices(value['devices'], value['alignment'], nodes.length);
+  if (devices !== undefined && 'code' in devices) return devices;
+  const plan = { leaderUid: leaderUID, generation, nodes, requests: byRank };
+  return devices === undefined ? plan : { ...plan, devices };
 }
 
 function readRequests(

@@ -8,6 +8,7 @@ import {
   kueue,
   lws,
 } from '../api/names.ts';
+import { claimRefsOf, noClaimRefs, type PodClaimRef } from '../cluster/devices/claims.ts';
 import { type HostPort, hostPortsOf } from '../cluster/host-ports.ts';
 import { pinnedNodes } from '../cluster/node-affinity.ts';
 import { withPodSlot } from '../cluster/node-info.ts';
@@ -61,7 +62,9 @@ export interface PodInfo {
   /** Requests as kube-scheduler counts them, with one `pods`. */
   readonly requests: Resources;
   readonly hostPorts: readonly HostPort[];
+  /** It asks for devices, be it as resources or by claims. */
   readonly takesAccelerator: boolean;
+  readonly claims: readonly PodClaimRef[];
   /** Required inter-pod terms; those of anti-affinity bind other pods too. */
   readonly affinity: PodAffinity | undefined;
   readonly membership: Membership | MembershipError | undefined;
@@ -130,7 +133,8 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
   const scheduled = status?.conditions?.find(c => c.type === 'PodScheduled');
   const placed = status?.conditions?.find(c => c.type === berth.placedCondition);
   const disrupted = status?.conditions?.find(c => c.type === 'DisruptionTarget' && c.status === 'True');
-  const takesDevices = takesAccelerator(requests);
+  const claims = terminal ? noClaimRefs : claimRefsOf(spec);
+  const takesDevices = claims.length > 0 || takesAccelerator(requests);
   const planText = leads ? metadata.annotations?.[berth.plan] : undefined;
   return {
     uid: metadata.uid ?? '',
@@ -165,6 +169,7 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     requests,
     hostPorts: terminal ? [] : hostPortsOf(spec),
     takesAccelerator: takesDevices,
+    claims,
     affinity: compileAffinity({ namespace, labels, spec }),
     membership,
     foreignOwner: foreignOwnerOf(pod),
@@ -236,6 +241,7 @@ const keptAnnotationKeys: readonly string[] = [
   berth.spreadTopology,
   berth.spreadPolicy,
   berth.sameDomainAs,
+  berth.minAlignment,
   lws.size,
   lws.exclusiveTopology,
   lws.subgroupSize,

@@ -74,6 +74,7 @@ export function groupInfoOf(cache: ClusterCache, key: string): GroupInfo {
     members,
     owner: cache.leaderWorkerSet(membership.namespace, membership.owner),
     seenWorker: cache.largestWorker(membership.namespace, membership.owner, membership.revision),
+    claims: cache.claims,
     levels: cache.levels,
     assumeMissingAlike: false,
   });

@@ -94,7 +94,11 @@ const kinds: Readonly<Record<string, Kind>> = {
         {
           name: 'gpu',
           firstAvailable: [
-            { name: 'big', deviceClassName: gpuDriver, ...selecting(`${gpuAttribute('productName')} == "A100"`) },
+            {
+              name: 'big',
+              deviceClassName: gpuDriver,
+              ...selecting(`${gpuAttribute('productName')} == "A100"`),
+            },
             {
               name: 'small',
               deviceClassName: gpuDriver,

@@ -1,5 +1,5 @@
 import type { DeviceClass, DeviceRequestAllocationResult, ResourceClaimSpec } from '../../api/dra.ts';
-import type { NodeSelector } from '../../api/kubernetes.ts';
+import type { NodeSelector, PodSpec } from '../../api/kubernetes.ts';
 import type { DeviceId } from './device.ts';
 
 /** One claim of a pod that is still to be allocated, whoever makes the object. */
@@ -16,10 +16,39 @@ export const extendedResourceClaim = '<extended-resources>';
 
 /** What a member asks of DRA. */
 export interface DeviceDemand {
-  /** Claims of the member's own, made from templates or for extended resources. */
+  /**
+   * Claims that are to be allocated for this member alone: made from templates, or the only member's that names them.
+   * Those that kube-scheduler makes for extended resources are not among them, for they hang on the node.
+   */
   readonly own: readonly WantedClaim[];
-  /** Claims that other pods use, too: by `namespace/name` of the ResourceClaim. */
-  readonly shared: readonly string[];
+  /** Where claims that are allocated already let the member go; all of them must match. */
+  readonly reach: readonly NodeSelector[];
+  /** The alignment that its devices must reach. */
+  readonly minRung: Rung | undefined;
+}
+
+/** How close a member's devices stand, the finest first; see alignment.ts. */
+export type Rung = (typeof rungs)[number];
+export const rungs = ['pcie', 'numa', 'host'] as const;
+
+/** A claim as a pod names it; exactly one of the two is set. */
+export interface PodClaimRef {
+  readonly name: string;
+  readonly template: string | undefined;
+  readonly claim: string | undefined;
+}
+
+export const noClaimRefs: readonly PodClaimRef[] = [];
+
+export function claimRefsOf({
+  resourceClaims = [],
+}: Pick<PodSpec, 'resourceClaims'>): readonly PodClaimRef[] {
+  if (resourceClaims.length === 0) return noClaimRefs;
+  return resourceClaims.map(({ name, resourceClaimName, resourceClaimTemplateName }) => ({
+    name,
+    template: resourceClaimTemplateName,
+    claim: resourceClaimName,
+  }));
 }
 
 /** What Berth keeps of a ResourceClaim. */

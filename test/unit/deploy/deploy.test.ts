@@ -168,7 +168,13 @@ t.test('rights', async t => {
     const componentsOf = (overlay: string) =>
       [...new Set(filesOf(`overlays/${overlay}`).map(file => dirname(file)))].sort();
     t.same(componentsOf('observe'), ['base']);
-    const pin = ['base', 'components/plan', 'components/replan', 'components/steering', 'components/webhooks'];
+    const pin = [
+      'base',
+      'components/plan',
+      'components/replan',
+      'components/steering',
+      'components/webhooks',
+    ];
     t.same(componentsOf('pin'), pin);
     t.same(componentsOf('pin-extender'), [...pin, 'components/extender'].sort());
     t.same(componentsOf('extender'), ['base', 'components/extender', 'components/plan']);

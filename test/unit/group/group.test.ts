@@ -2,6 +2,7 @@ import t from 'tap';
 import type { ObjectMeta, PodSpec } from '../../../src/api/kubernetes.ts';
 import { berth, k8s, lws } from '../../../src/api/names.ts';
 import type { Resources } from '../../../src/cluster/resources.ts';
+import { noClaims } from '../../../src/group/claims.ts';
 import {
   addedAtAdmission,
   demandAlike,
@@ -482,6 +483,7 @@ function sourceInfo(group: LwsGroup, parts: SourceParts): GroupInfo | GroupObsta
     members,
     owner: 'owner' in parts ? parts.owner : decodeLeaderWorkerSet(group.owner()),
     seenWorker: parts.seenWorker,
+    claims: noClaims,
     levels,
     assumeMissingAlike: false,
   });
@@ -509,6 +511,7 @@ function labelledInfo(
     members,
     owner: undefined,
     seenWorker: undefined,
+    claims: noClaims,
     levels,
     assumeMissingAlike,
   });

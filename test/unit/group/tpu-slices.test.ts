@@ -1,6 +1,7 @@
 import t from 'tap';
 import { berth, lws } from '../../../src/api/names.ts';
 import { tpuResource } from '../../../src/cluster/tpu-shape.ts';
+import { noClaims } from '../../../src/group/claims.ts';
 import { buildGroupInfo } from '../../../src/group/group-info.ts';
 import { isMembershipError } from '../../../src/group/membership.ts';
 import { decodeLeaderWorkerSet } from '../../../src/group/owner.ts';
@@ -36,6 +37,7 @@ function read({ size, leader, annotations = {} }: Parts, known = levels) {
     members: new Map([[0, pod]]),
     owner: decodeLeaderWorkerSet(onTpus(group.owner())),
     seenWorker: undefined,
+    claims: noClaims,
     levels: known,
     assumeMissingAlike: false,
   });
