@@ -44,7 +44,10 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   const clock = systemClock;
   const identity = `${hostname()}_${process.pid}_${randomUUID().slice(0, 8)}`;
   const stopping = new AbortController();
-  const cache = new ClusterCache({ levels: topologyLevels(config) });
+  const cache = new ClusterCache({
+    levels: topologyLevels(config),
+    steersClaims: config.devices.steerClaims && !config.observeOnly,
+  });
   const reflectors = makeReflectors(options, cache);
   const allSynced = () => reflectors.every(reflector => reflector.synced);
   const synced = Promise.all(reflectors.map(reflector => reflector.waitForSync(stopping.signal))).then(

@@ -82,6 +82,14 @@ export const configSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
+  devices: z
+    .strictObject({
+      steerClaims: z
+        .boolean()
+        .default(true)
+        .describe('put planned devices before what claims made from templates ask for'),
+    })
+    .prefault({}),
   failure: failureSchema,
   preemption: preemptionSchema,
   webhook: z

@@ -52,6 +52,8 @@ export function makePlacement({
     countStranded: reason => metrics.pinsStranded.inc({ reason }),
     countReplan: (scope, outcome) => metrics.replans.inc({ scope, outcome }),
     countInvalid: field => metrics.invalidRequests.inc({ field }),
+    countAlignment: rung => metrics.alignmentReached.inc({ rung }),
+    countClaimRemade: () => metrics.claimsRemade.inc(),
     refused: key => explainer.refused(key),
   };
   const { agedAfterSeconds, strandedAfterSeconds, membersLateAfterSeconds, replanBudget } = config.placement;

@@ -1,4 +1,11 @@
 import type {
+  DeviceClass,
+  DeviceTaintRule,
+  ResourceClaim,
+  ResourceClaimTemplate,
+  ResourceSlice,
+} from './api/dra.ts';
+import type {
   KubernetesObject,
   LeaderWorkerSet,
   Namespace,
@@ -10,11 +17,22 @@ import type {
 import { berth, lws } from './api/names.ts';
 import type { BerthOptions } from './berth-options.ts';
 import type { ClusterCache, ObjectSink } from './cache/cluster-cache.ts';
+import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from './cluster/devices/claims.ts';
+import {
+  decodeDeviceClass,
+  decodeResourceClaim,
+  decodeResourceClaimTemplate,
+} from './cluster/devices/decode-claim.ts';
+import { decodeResourceSlice } from './cluster/devices/decode-slice.ts';
+import type { DeviceSlice } from './cluster/devices/device.ts';
+import { decodeTaintRule, type TaintRuleRecord } from './cluster/devices/taint-rules.ts';
 import { decodeNode } from './cluster/node-info.ts';
 import { decodeDisruptionBudget } from './group/disruption-budget.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from './group/owner.ts';
 import { decodePod, type PodInfo, podShare } from './group/pod-info.ts';
 import { Reflector } from './kube/reflector.ts';
+
+const resourceApi = '/apis/resource.k8s.io/v1';
 
 /** One reflector for each resource that Berth looks at; decoded objects go into the cache. */
 export function makeReflectors({ client, metrics, log }: BerthOptions, cache: ClusterCache) {
@@ -75,6 +93,37 @@ export function makeReflectors({ client, metrics, log }: BerthOptions, cache: Cl
       '/apis/policy/v1/poddisruptionbudgets',
       decodeDisruptionBudget,
       cache.podDisruptionBudgets,
+    ),
+    // Clusters without DRA answer 404, which is an empty list.
+    reflect<ResourceSlice, DeviceSlice>(
+      'resourceslices',
+      `${resourceApi}/resourceslices`,
+      decodeResourceSlice,
+      cache.resourceSlices,
+    ),
+    reflect<DeviceClass, DeviceClassRecord>(
+      'deviceclasses',
+      `${resourceApi}/deviceclasses`,
+      decodeDeviceClass,
+      cache.deviceClasses,
+    ),
+    reflect<ResourceClaimTemplate, ClaimTemplateRecord>(
+      'resourceclaimtemplates',
+      `${resourceApi}/resourceclaimtemplates`,
+      decodeResourceClaimTemplate,
+      cache.resourceClaimTemplates,
+    ),
+    reflect<ResourceClaim, ClaimRecord>(
+      'resourceclaims',
+      `${resourceApi}/resourceclaims`,
+      decodeResourceClaim,
+      cache.resourceClaims,
+    ),
+    reflect<DeviceTaintRule, TaintRuleRecord>(
+      'devicetaintrules',
+      `${resourceApi}/devicetaintrules`,
+      decodeTaintRule,
+      cache.deviceTaintRules,
     ),
     reflect<Pod, PodInfo>('pods', '/api/v1/pods', pod => decodePod(pod, share), cache.pods),
   ];

@@ -2,10 +2,15 @@ import type { SecureContextOptions, TlsOptions } from 'node:tls';
 import { Server as TlsServer } from 'node:tls';
 import { type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Logger } from 'pino';
+import { claimWebhook } from '../webhooks/claim-plugin.ts';
+import { seatLookup } from '../webhooks/claim-seat.ts';
 import { placementFrom } from '../webhooks/placement.ts';
 import { podWebhook } from '../webhooks/plugin.ts';
+import type { Pod } from './api/kubernetes.ts';
 import type { BerthOptions } from './berth-options.ts';
 import type { ClusterCache } from './cache/cluster-cache.ts';
+import { driverPolicy } from './cluster/devices/steering/driver-policy.ts';
+import { offeredBy } from './cluster/devices/steering/offered.ts';
 import { extenderRoutes } from './extender/plugin.ts';
 import { groupKeyOf } from './group/membership.ts';
 import { type Clock, systemClock } from './kube/clock.ts';
@@ -15,6 +20,7 @@ import {
   startFileCertificate,
   startSecretCertificate,
 } from './kube/serving-certificate.ts';
+import { getPod } from './kube/writes.ts';
 
 /** From files of somebody else's making, or made and renewed by Berth. */
 export function startCertificates(
@@ -39,7 +45,7 @@ export function startCertificates(
 
 /** Serves the mutating webhook. The API server shows no certificate; what it asks changes nothing by itself. */
 export function makeWebhookServer(
-  { metrics, log }: BerthOptions,
+  { config, client, metrics, log }: BerthOptions,
   cache: ClusterCache,
   synced: () => boolean,
   { cert, key }: ServingCertificate['initial'],
@@ -64,7 +70,38 @@ export function makeWebhookServer(
     observe: (outcome, seconds) => metrics.admissionDuration.observe({ webhook: 'pods', outcome }, seconds),
     onDenied: field => metrics.invalidRequests.inc({ field: fieldLabel(field) }),
   });
+  server.register(claimWebhook, {
+    deps: {
+      enabled: () => config.devices.steerClaims && !config.observeOnly,
+      namespaceMode: name => cache.namespace(name)?.mode,
+      namespaceSteers: name => cache.claims.steers(name),
+      seatOf: seatLookup({ cache, synced, readPod: podReader(client) }),
+      devicesOfNode: node => cache.devicesOn(node),
+      driverPolicy,
+      offers: (body, device) => {
+        const { selectors, classes } = cache.deviceCatalog;
+        return offeredBy(selectors, classes)(body, device);
+      },
+    },
+    observe: (outcome, seconds) => metrics.admissionDuration.observe({ webhook: 'claims', outcome }, seconds),
+    onSteered: requests => metrics.claimsSteered.inc(requests),
+    onUnsteered: reason => metrics.claimsUnsteered.inc({ reason }),
+  });
   return server;
+}
+
+/** The webhook has two seconds in all. */
+const readPodMs = 1_000;
+
+/** A pod as it is now; undefined for one that is not there, and where the API server takes too long. */
+function podReader(client: BerthOptions['client']) {
+  return async (namespace: string, name: string): Promise<Pod | undefined> => {
+    try {
+      return await getPod(client, { namespace, name }, AbortSignal.timeout(readPodMs));
+    } catch {
+      return undefined;
+    }
+  };
 }
 
 /** A few values only: keys of labels and annotations are ours, but names of resources are the user's. */

@@ -5,8 +5,6 @@ import type { MatchCondition } from './scope.ts';
 
 /** Why a claim is none of Berth's, by what stands on it. */
 export type ClaimScopeReason =
-  /** Annotation `berth.dev/steer-claims: "false"`, which it has from its template. */
-  | 'steering-off'
   /** kube-scheduler makes it for extended resources when it has chosen the devices already. */
   | 'extended-resource'
   /** Not by kube-controller-manager from a template for a pod. */
@@ -29,11 +27,6 @@ interface ClaimRule {
 const annotationsCel = 'object.metadata.?annotations.orValue({})';
 
 const rules: readonly ClaimRule[] = [
-  {
-    reason: 'steering-off',
-    excludes: claim => claim.metadata.annotations?.[berth.steerClaims] === 'false',
-    included: `${annotationsCel}[?'${berth.steerClaims}'].orValue('') != 'false'`,
-  },
   {
     reason: 'extended-resource',
     excludes: claim => claim.metadata.annotations?.[k8s.extendedResourceClaim] !== undefined,
@@ -69,4 +62,9 @@ function ownerOf({ metadata }: ResourceClaim): ClaimOwner | undefined {
 
 function isControllingPod({ apiVersion, kind, controller }: OwnerReference): boolean {
   return apiVersion === 'v1' && kind === 'Pod' && controller === true;
+}
+
+/** Annotation `berth.dev/steer-claims: "false"`, which the claim has from its template. */
+export function forbidsSteering({ metadata }: ResourceClaim): boolean {
+  return metadata.annotations?.[berth.steerClaims] === 'false';
 }

@@ -10,7 +10,7 @@ import {
 } from '../src/cluster/devices/steering/steer-claim.ts';
 import type { JsonPatchOperation } from '../src/cluster/node-affinity.ts';
 import type { PlacementMode } from '../src/group/owner.ts';
-import { type ClaimScopeReason, claimScope } from './claim-scope.ts';
+import { type ClaimScopeReason, claimScope, forbidsSteering } from './claim-scope.ts';
 import type { Operation } from './review.ts';
 
 /** What Berth knows of the place of the pod for which a claim is made. */
@@ -56,12 +56,12 @@ export interface ClaimReviewInput {
 }
 
 /** Why a request is not steered: besides what the claim and the plan say, what is not known or went wrong. */
-export type UnsteeredReason = UnsteerableReason | 'pod-unknown' | 'failed';
+export type UnsteeredReason = UnsteerableReason | 'steering-off' | 'pod-unknown' | 'failed';
 
 export type ClaimVerdict =
   | {
       readonly kind: 'untouched';
-      readonly reason: ClaimScopeReason | 'not-created' | 'namespace-observed' | 'steering-off' | 'not-ours';
+      readonly reason: ClaimScopeReason | 'not-created' | 'namespace-observed' | 'not-ours';
       /** What `seatOf` says of a pod that is not Berth's. */
       readonly detail?: string;
     }
@@ -96,8 +96,8 @@ export async function reviewClaim(
   try {
     const mode = deps.namespaceMode(namespace);
     if (mode === undefined || mode === 'observe') return { kind: 'untouched', reason: 'namespace-observed' };
-    if (!deps.enabled() || !deps.namespaceSteers(namespace))
-      return { kind: 'untouched', reason: 'steering-off' };
+    if (forbidsSteering(claim) || !deps.enabled() || !deps.namespaceSteers(namespace))
+      return unsteered(claim, 'steering-off');
     const seat = await deps.seatOf(namespace, owner.podName, owner.podUid);
     switch (seat.kind) {
       case 'not-ours':

@@ -31,10 +31,7 @@ export function placementFrom(
       const owner = ownerOf(cache, membership);
       const why = whyNotPlaceable({ spec: pod.spec, annotations: pod.metadata.annotations ?? {}, owner });
       // Without its owner in view a pod that asks for nothing special may still belong to a group that does.
-      if (why !== undefined && (owner !== undefined || why === 'resource-claims'))
-        return { kind: 'leave', reason: why };
-    } else if (usesResourceClaims(pod.spec)) {
-      return { kind: 'leave', reason: 'resource-claims' };
+      if (why !== undefined && owner !== undefined) return { kind: 'leave', reason: why };
     }
     const owner = ownerOf(cache, membership);
     const never = topologyRefusal(pod, membership, { owner, levels: cache.levels });
@@ -48,6 +45,7 @@ function ownerOf(cache: ClusterCache, membership: Membership): LeaderWorkerSet |
   return cache.leaderWorkerSet(membership.namespace, membership.owner);
 }
 
+/** The devices of a single's claims stand in no plan, so they could not be kept for it: kube-scheduler places it. */
 function placeSingle(pod: Pod): PlacementVerdict {
   if (usesResourceClaims(pod.spec)) return { kind: 'leave', reason: 'resource-claims' };
   return requestsAccelerator(pod.spec) ? gate : { kind: 'leave', reason: 'no-accelerator' };
@@ -67,7 +65,9 @@ function placeWorker(
   const seat = seatOf(view, membership.rank);
   if (seat === undefined || view.members.get(membership.rank)?.nodeName !== undefined) return gate;
   const fits = cache.fitsSeat(key, membership.rank, seat, requests, pod.spec.tolerations);
-  return fits ? { kind: 'pin', node: seat } : gate;
+  if (!fits || !cache.hasPlannedDevices(key, membership.rank)) return gate;
+  const alignment = view.plan?.devices?.[membership.rank]?.rung;
+  return { kind: 'pin', node: seat, ...(alignment !== undefined && { alignment }) };
 }
 
 /**

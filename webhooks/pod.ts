@@ -1,5 +1,6 @@
 import type { Pod } from '../src/api/kubernetes.ts';
 import { berth, ownedAnnotations } from '../src/api/names.ts';
+import type { Rung } from '../src/cluster/devices/alignment.ts';
 import { type JsonPatchOperation, matchesNoNode, pinOps } from '../src/cluster/node-affinity.ts';
 import { isMembershipError, type Membership, membershipOf } from '../src/group/membership.ts';
 import type { PlacementMode } from '../src/group/owner.ts';
@@ -13,7 +14,7 @@ export type PlacementVerdict =
   /** Its group has no plan yet: it waits behind Berth's scheduling gate. */
   | { readonly kind: 'gate' }
   /** Its live leader's plan names the node. */
-  | { readonly kind: 'pin'; readonly node: string }
+  | { readonly kind: 'pin'; readonly node: string; readonly alignment?: Rung }
   /** The scheduler's alone. */
   | { readonly kind: 'leave'; readonly reason: string }
   /** It asks for something that can never be. */
@@ -119,7 +120,7 @@ function placeOps(
     case 'gate':
       return { ...left, placement: 'gated', ops: [addGate(pod)] };
     case 'pin':
-      return pinned(pod, verdict.node);
+      return pinned(pod, verdict);
   }
 }
 
@@ -135,9 +136,22 @@ function addGate({ spec }: Pod): JsonPatchOperation {
 }
 
 /** Nobody else writes during a review, so there is nothing to test for. */
-function pinned(pod: Pod, node: string): Placed {
+function pinned(pod: Pod, { node, alignment }: Extract<PlacementVerdict, { kind: 'pin' }>): Placed {
   const ops = pinOps(pod.spec, node).filter(({ op }) => op !== 'test');
-  return { ...left, placement: 'pinned', ops };
+  return { ...left, placement: 'pinned', ops: [...ops, ...alignmentOps(pod, alignment)] };
+}
+
+/** After what drops a forged one. */
+function alignmentOps({ metadata }: Pod, alignment: Rung | undefined): readonly JsonPatchOperation[] {
+  if (alignment === undefined) return [];
+  const write: JsonPatchOperation = {
+    op: 'add',
+    path: `/metadata/annotations/${pointerSegment(berth.alignment)}`,
+    value: alignment,
+  };
+  return metadata.annotations === undefined
+    ? [{ op: 'add', path: '/metadata/annotations', value: {} }, write]
+    : [write];
 }
 
 function forgedAnnotations({ metadata }: Pod): readonly string[] {

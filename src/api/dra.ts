@@ -188,3 +188,11 @@ export interface DeviceClass extends KubernetesObject {
     readonly extendedResourceName?: string;
   };
 }
+
+/** Adds one taint to all devices that the selector matches; without a selector to none. */
+export interface DeviceTaintRule extends KubernetesObject {
+  readonly spec: {
+    readonly deviceSelector?: { readonly driver?: string; readonly pool?: string; readonly device?: string };
+    readonly taint: DeviceTaint;
+  };
+}

@@ -132,6 +132,10 @@ export const kueue = {
 export const nvidia = {
   /** Node label: UID of the ComputeDomain that the node belongs to. A node belongs to one at a time. */
   computeDomain: 'resource.nvidia.com/computeDomain',
+  /** Node label: `<cluster UUID>.<clique>`, the NVLink domain as GPU Feature Discovery tells it. */
+  clique: 'nvidia.com/gpu.clique',
+  /** The DRA driver whose devices are IMEX channels. */
+  computeDomainDriver: 'compute-domain.nvidia.com',
 } as const;
 
 /** Keys of Kubernetes itself. */

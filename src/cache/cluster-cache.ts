@@ -1,18 +1,29 @@
 import type { LeaderWorkerSet, Toleration } from '../api/kubernetes.ts';
 import { berth } from '../api/names.ts';
-import type { NodeInfo, NodeRecord } from '../cluster/node-info.ts';
+import { devicesOn as publishedOn } from '../cluster/devices/choice-input.ts';
+import {
+  type ClaimRecord,
+  type ClaimTemplateRecord,
+  type DeviceClassRecord,
+  resultsOfPlan,
+} from '../cluster/devices/claims.ts';
+import { type Device, type DeviceSlice, deviceKey } from '../cluster/devices/device.ts';
+import { type DeviceCatalog, withoutTakers } from '../cluster/devices/node-device-info.ts';
+import type { TaintRuleRecord } from '../cluster/devices/taint-rules.ts';
+import { type NodeInfo, type NodeRecord, requestsCountedOn } from '../cluster/node-info.ts';
 import { NodeList } from '../cluster/node-list.ts';
 import type { ExistingPod } from '../cluster/pod-affinity.ts';
 import { addResources, fits, maxResources, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { untoleratedTaint } from '../cluster/taints.ts';
 import { buildTopologyTree, type TopologyLevel, type TopologyTree } from '../cluster/topology.ts';
-import { type ClaimSource, noClaims } from '../group/claims.ts';
+import type { ClaimSource } from '../group/claims.ts';
 import type { DisruptionBudgetRecord } from '../group/disruption-budget.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
 import { believedPlan, type PodInfo, takesAccelerator } from '../group/pod-info.ts';
+import { type DeviceHold, DeviceState } from './device-state.ts';
 import { type AssumedPlan, buildGroupView, type GroupView, rankOf, seatOf } from './group-view.ts';
 import { type Hold, NodeLedger } from './node-ledger.ts';
 
@@ -91,8 +102,55 @@ export class ClusterCache {
     budget => budget.uid,
   );
 
+  readonly resourceSlices: ObjectSink<DeviceSlice> = this.#sink(
+    slice => {
+      this.#devices.putSlice(slice);
+      return true;
+    },
+    slice => this.#devices.removeSlice(slice.name),
+    () => this.#devices.slices,
+    slice => slice.name,
+  );
+  readonly deviceTaintRules: ObjectSink<TaintRuleRecord> = this.#sink(
+    rule => {
+      this.#devices.putTaintRule(rule);
+      return true;
+    },
+    rule => this.#devices.removeTaintRule(rule.name),
+    () => this.#devices.taintRules,
+    rule => rule.name,
+  );
+  readonly deviceClasses: ObjectSink<DeviceClassRecord> = this.#sink(
+    deviceClass => {
+      this.#devices.putClass(deviceClass);
+      return true;
+    },
+    deviceClass => this.#devices.removeClass(deviceClass.name),
+    () => this.#devices.classes,
+    deviceClass => deviceClass.name,
+  );
+  readonly resourceClaimTemplates: ObjectSink<ClaimTemplateRecord> = this.#sink(
+    template => {
+      this.#devices.putTemplate(template);
+      return true;
+    },
+    template => this.#devices.removeTemplate(template),
+    () => this.#devices.templates,
+    template => `${template.namespace}/${template.name}`,
+  );
+  readonly resourceClaims: ObjectSink<ClaimRecord> = this.#sink(
+    claim => this.#upsertClaim(claim),
+    claim => this.#removeClaim(claim),
+    () => this.#devices.claims,
+    claim => claim.uid,
+  );
+
   /** Where the objects behind claims are looked up. */
-  readonly claims: ClaimSource = noClaims;
+  readonly claims: ClaimSource = {
+    template: (namespace, name) => this.#devices.template(namespace, name),
+    claim: (namespace, name) => this.#devices.claim(namespace, name),
+    steers: namespace => this.#steers(namespace),
+  };
 
   readonly #listeners: ((change: CacheChange) => void)[] = [];
   readonly #pods = new Map<string, PodInfo>();
@@ -106,6 +164,7 @@ export class ClusterCache {
   readonly #repelling = new Set<PodInfo>();
   /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
   readonly #ledger = new NodeLedger<PodInfo>();
+  readonly #devices = new DeviceState();
   readonly #views = new Map<string, GroupView>();
   readonly #assumedPlans = new Map<string, AssumedPlan>();
   readonly #assumedPins = new Map<string, string>();
@@ -122,8 +181,12 @@ export class ClusterCache {
   #tree: TopologyTree | undefined;
   #snapshot: ClusterSnapshot | undefined;
 
-  constructor(options: { readonly levels: readonly TopologyLevel[] }) {
+  readonly #steersClaims: boolean;
+
+  /** `steersClaims`: whether Berth has a say at all in which devices claims get; default no. */
+  constructor(options: { readonly levels: readonly TopologyLevel[]; readonly steersClaims?: boolean }) {
     this.levels = options.levels;
+    this.#steersClaims = options.steersClaims ?? false;
   }
 
   subscribe(listener: (change: CacheChange) => void): void {
@@ -144,7 +207,13 @@ export class ClusterCache {
     const keys = new Set([...groups, ...[...pods].flatMap(pod => groupKey(pod) ?? [])]);
     const owners = new Set([...keys].flatMap(key => [key, ...allReservedFor(key)]));
     for (const pod of pods) owners.add(pod.uid);
-    const changed = new Set([...owners].flatMap(owner => this.#ledger.nodesHeldFor(owner)));
+    const changed = new Set(
+      [...owners].flatMap(owner => [
+        ...this.#ledger.nodesHeldFor(owner),
+        ...this.#devices.nodesHeldFor(owner),
+      ]),
+    );
+    const uids = new Set([...pods].map(pod => pod.uid));
     for (const pod of pods) if (pod.nodeName !== undefined) changed.add(pod.nodeName);
     const whole = this.snapshot();
     const nodes = new Map<number, NodeInfo>();
@@ -152,7 +221,10 @@ export class ClusterCache {
       const record = this.#nodes.get(name);
       const index = whole.tree.indexByNodeName.get(name);
       if (record !== undefined && index !== undefined)
-        nodes.set(index, this.#ledger.infoWithout(record, pods, owners));
+        nodes.set(
+          index,
+          this.#ledger.infoWithout(record, pods, owners, this.#devices.infoWithout(record, uids, owners)),
+        );
     }
     const without = (all: Iterable<PodInfo>) => [...all].filter(pod => !pods.has(pod));
     return {
@@ -215,8 +287,29 @@ export class ClusterCache {
   }
 
   /** Nodes on which at least one place is kept for a pod that asks for devices and is not bound yet. */
-  heldNodes(): Iterable<string> {
-    return this.#ledger.nodesWithHeldDevices();
+  *heldNodes(): Iterable<string> {
+    const told = new Set<string>();
+    for (const node of this.#ledger.nodesWithHeldDevices()) {
+      told.add(node);
+      yield node;
+    }
+    for (const node of this.#devices.nodesWithHolds()) if (!told.has(node)) yield node;
+  }
+
+  /** Classes of devices, and how their selectors are evaluated. */
+  get deviceCatalog(): DeviceCatalog {
+    return this.#devices.catalog;
+  }
+
+  /** Claims made for a pod, and those reserved for it. */
+  claimsOf(podUid: string): Iterable<ClaimRecord> {
+    return this.#devices.claimsOf(podUid);
+  }
+
+  /** By node, the keys under which devices are held for a group; see DevicesTaken. */
+  heldDevices(group: string): ReadonlyMap<string, readonly string[]> {
+    const byNode = Map.groupBy(this.#devices.holdsOf(group), ({ node }) => node);
+    return new Map([...byNode].map(([node, holds]) => [node, holds.map(({ key }) => key)]));
   }
 
   /** Nodes that no plan may use, each with the cause in words, though they may look healthy. */
@@ -254,7 +347,7 @@ export class ClusterCache {
 
   nodeInfo(name: string): NodeInfo | undefined {
     const record = this.#nodes.get(name);
-    return record === undefined ? undefined : this.#ledger.infoOf(record);
+    return record === undefined ? undefined : this.#ledger.infoOf(record, this.#devices.infoOf(record));
   }
 
   /**
@@ -273,7 +366,32 @@ export class ClusterCache {
     if (this.#excludedNodes.has(node)) return false;
     if (untoleratedTaint(info.record.taints, tolerations) !== undefined) return false;
     const held = this.#ledger.held(node, seatKey(key, rank));
-    return fits(addResources(info.free, held), requests);
+    return fits(addResources(info.free, held), requestsCountedOn(info, requests));
+  }
+
+  /**
+   * Whether the devices planned for a rank can still be had: they are published for its node, and nobody else has got
+   * them. Those of claims that are allocated by now are not asked about.
+   */
+  hasPlannedDevices(key: string, rank: number): boolean {
+    const prefix = `${seatKey(key, rank)}/`;
+    for (const { key: holdKey, node, results } of this.#devices.holdsOf(key)) {
+      if (!holdKey.startsWith(prefix) || results.length === 0) continue;
+      const devices = this.nodeInfo(node)?.devices;
+      const published = new Set(this.devicesOn(node).map(device => device.key));
+      const others = devices && withoutTakers(devices, taken => taken.key === holdKey).used;
+      for (const result of results) {
+        const device = deviceKey(result);
+        if (!published.has(device) || others?.devices.has(device)) return false;
+      }
+    }
+    return true;
+  }
+
+  /** Everything that is published for a node and that it may use, taken or not. */
+  devicesOn(node: string): readonly Device[] {
+    const devices = this.nodeInfo(node)?.devices;
+    return devices === undefined ? [] : publishedOn(devices.pools);
   }
 
   namespace(name: string): NamespaceRecord | undefined {
@@ -313,6 +431,8 @@ export class ClusterCache {
       namespaces: this.#namespaces.size,
       leaderworkersets: this.#owners.size,
       statefulsets: this.#sets.size,
+      resourceslices: this.#devices.slices.size,
+      resourceclaims: this.#devices.claims.size,
     };
   }
 
@@ -458,7 +578,64 @@ export class ClusterCache {
     this.#touchedGroups.add(key);
     const view = this.group(key);
     this.#ledger.setHolds(key, view === undefined ? [] : seatsToHold(view));
+    this.#devices.setHolds(key, view === undefined ? [] : this.#devicesToHold(view));
     for (const pod of this.#podsByGroup.get(key) ?? []) this.#holdPinned(pod, view);
+  }
+
+  /**
+   * Devices planned for claims that are not allocated yet. kube-scheduler allocates before it binds, but which of the two
+   * is seen first is chance, so a bound member does not end its hold: the allocation does.
+   */
+  #devicesToHold(view: GroupView): readonly DeviceHold[] {
+    const { key, plan, members } = view;
+    return (plan?.devices ?? []).flatMap(({ claims }, rank) => {
+      const node = plan?.nodes[rank] ?? '';
+      if (node === '' || claims.length === 0) return [];
+      const allocated = this.#allocatedClaims(view, members.get(rank));
+      const open = claims.filter(({ claim }) => !allocated.has(claim));
+      return open.map(planned => ({
+        key: deviceKeyOf(key, rank, planned.claim),
+        node,
+        results: resultsOfPlan(planned),
+      }));
+    });
+  }
+
+  /** What a member calls those of its claims that are allocated; a claim that the group shares is for all members. */
+  #allocatedClaims({ members }: GroupView, member: PodInfo | undefined): ReadonlySet<string> {
+    const allocated = new Set<string>();
+    for (const claim of member === undefined ? [] : this.#devices.claimsOf(member.uid))
+      if (claim.allocation !== undefined && claim.podClaimName !== undefined)
+        allocated.add(claim.podClaimName);
+    for (const { namespace, claims } of members.values()) {
+      for (const { name, claim } of claims) {
+        if (claim === undefined || allocated.has(name)) continue;
+        if (this.#devices.claim(namespace, claim)?.allocation !== undefined) allocated.add(name);
+      }
+    }
+    return allocated;
+  }
+
+  #upsertClaim(claim: ClaimRecord): boolean {
+    this.#devices.putClaim(claim);
+    this.#lookAtGroupsOf(claim);
+    return true;
+  }
+
+  #removeClaim({ uid }: ClaimRecord): boolean {
+    const claim = this.#devices.claims.get(uid);
+    if (claim === undefined) return false;
+    this.#devices.removeClaim(uid);
+    this.#lookAtGroupsOf(claim);
+    return true;
+  }
+
+  #lookAtGroupsOf({ podUid, reservedFor }: ClaimRecord): void {
+    for (const uid of new Set(podUid === undefined ? reservedFor : [podUid])) this.#lookAtGroupOf(uid);
+  }
+
+  #steers(namespace: string): boolean {
+    return this.#steersClaims && this.#namespaces.get(namespace)?.labels[berth.steerClaims] !== 'false';
   }
 
   /** Holds the node of a pinned pod that is not bound yet and whose seat no plan holds already. */
@@ -490,6 +667,7 @@ export class ClusterCache {
   #removeNode(node: NodeRecord): boolean {
     if (!this.#nodes.delete(node.name)) return false;
     this.#ledger.forgetNode(node.name);
+    this.#devices.forgetNode(node.name);
     this.#tree = undefined;
     this.#touchedNodes.add(node.name);
     this.#touchHolders(node.name);
@@ -584,7 +762,8 @@ export class ClusterCache {
     for (const key of this.#touchedGroups) changes.push({ kind: 'group', key });
     for (const uid of this.#touchedSingles) changes.push({ kind: 'single', uid });
     for (const name of this.#touchedNodes) changes.push({ kind: 'node', name });
-    if (this.#ledger.takeGrowth() || this.#nodesChanged) changes.push({ kind: 'room' });
+    const grew = [this.#ledger.takeGrowth(), this.#devices.takeGrowth(), this.#nodesChanged];
+    if (grew.includes(true)) changes.push({ kind: 'room' });
     this.#touchedGroups.clear();
     this.#touchedSingles.clear();
     this.#touchedNodes.clear();
@@ -606,7 +785,12 @@ export class ClusterCache {
 
   /** The last list with what has changed since, so that what did not change is the same in both. */
   #nodeList(tree: TopologyTree): NodeList {
-    const stale = new Set([...this.#ledger.takeStale(), ...this.#staleRecords]);
+    const staleDevices = this.#devices.takeStale();
+    const stale = new Set([
+      ...this.#ledger.takeStale(),
+      ...this.#staleRecords,
+      ...(staleDevices === 'all' ? tree.nodeNames : staleDevices),
+    ]);
     this.#staleRecords.clear();
     const known = this.#nodeLists;
     if (known?.tree !== tree) {
@@ -642,6 +826,11 @@ export class ClusterCache {
   }
 }
 
+/** The devices held for one claim of one seat. */
+function deviceKeyOf(groupKey: string, rank: number, claim: string): string {
+  return `${seatKey(groupKey, rank)}/${claim}`;
+}
+
 function seatKey(groupKey: string, seat: number | string): string {
   return `${groupKey}#${seat}`;
 }
@@ -673,7 +862,8 @@ function seatsToHold(view: GroupView): readonly Hold[] {
     if (node === '' || requests === undefined) return [];
     if (member?.nodeName !== undefined || leaving.get(rank)?.nodeName === node) return [];
     const hostPorts = member?.hostPorts ?? [];
-    const use = { requests, hostPorts, takesAccelerator: takesAccelerator(requests) };
+    const byClaims = (plan?.devices?.[rank]?.claims.length ?? 0) > 0;
+    const use = { requests, hostPorts, takesAccelerator: byClaims || takesAccelerator(requests) };
     return [{ key: seatKey(view.key, rank), node, use }];
   });
 }

@@ -1,3 +1,4 @@
+import type { NodeDeviceInfo } from '../cluster/devices/node-device-info.ts';
 import { buildNodeInfo, type NodeInfo, type NodeRecord, type NodeUse } from '../cluster/node-info.ts';
 import { keyOf, noResources, type Resources } from '../cluster/resources.ts';
 
@@ -67,21 +68,26 @@ export class NodeLedger<Pod extends NodeUse> {
   }
 
   /** The same object as long as neither the record nor its use has changed. */
-  infoOf(record: NodeRecord): NodeInfo {
+  infoOf(record: NodeRecord, devices?: NodeDeviceInfo): NodeInfo {
     const known = this.#infos.get(record.name);
-    if (known?.record === record) return known;
+    if (known?.record === record && known.devices === devices) return known;
     const users = this.#users.get(record.name) ?? [];
-    const info = buildNodeInfo(record, users, this.#holds.get(record.name)?.values() ?? []);
+    const info = buildNodeInfo(record, users, this.#holds.get(record.name)?.values() ?? [], devices);
     this.#infos.set(record.name, info);
     return info;
   }
 
   /** The node as if some pods, and all that is held for some owners, were not there. */
-  infoWithout(record: NodeRecord, pods: ReadonlySet<Pod>, owners: ReadonlySet<string>): NodeInfo {
+  infoWithout(
+    record: NodeRecord,
+    pods: ReadonlySet<Pod>,
+    owners: ReadonlySet<string>,
+    devices?: NodeDeviceInfo,
+  ): NodeInfo {
     const gone = new Set([...owners].flatMap(owner => [...(this.#holdsByOwner.get(owner)?.keys() ?? [])]));
     const users = [...this.users(record.name)].filter(pod => !pods.has(pod));
     const holds = [...(this.#holds.get(record.name)?.values() ?? [])].filter(({ key }) => !gone.has(key));
-    return buildNodeInfo(record, users, holds);
+    return buildNodeInfo(record, users, holds, devices);
   }
 
   /** Nodes on which something is held for an owner. */

@@ -1,5 +1,7 @@
 import { k8s } from '../api/names.ts';
+import type { NodeUse } from '../cluster/node-info.ts';
 import type { ExistingPod } from '../cluster/pod-affinity.ts';
+import { noResources } from '../cluster/resources.ts';
 import { whyBudgetsForbid } from '../failure/disruption.ts';
 import type { DisruptionBudgetRecord } from '../group/disruption-budget.ts';
 import { isMembershipError } from '../group/membership.ts';
@@ -108,14 +110,26 @@ function goingPods(cache: ClusterCache, view: GroupView): readonly PodInfo[] {
 
 /** What a pod takes: its node once it is bound, else the node that is held for it by itself. */
 function podUses(cache: ClusterCache, pod: PodInfo): readonly UnitUse[] {
-  if (pod.nodeName !== undefined) return [{ node: pod.nodeName, bound: true, use: pod }];
+  const takes = [...cache.claimsOf(pod.uid)].map(({ uid }) => uid);
+  if (pod.nodeName !== undefined) return [{ node: pod.nodeName, bound: true, use: pod, takes }];
   const node = cache.plannedNode(pod);
   if (node === undefined || cache.heldFor(pod.uid, node).size === 0) return [];
-  return [{ node, bound: false, use: pod }];
+  return [{ node, bound: false, use: pod, takes }];
 }
 
-/** Seats of the plan in force that the cache holds: of members that are not bound, or not there yet. */
+/**
+ * Seats of the plan in force that the cache holds: of members that are not bound, or not there yet. Devices may be held
+ * for a member that is bound, until its claim is seen to have them.
+ */
 function seatUses(cache: ClusterCache, view: GroupView): readonly UnitUse[] {
+  const seats = resourceUses(cache, view);
+  const heldByNode = cache.heldDevices(view.key);
+  return [...seats, ...[...heldByNode].map(([node, takes]) => ({ node, bound: false, use: nothing, takes }))];
+}
+
+const nothing: NodeUse = { requests: noResources, hostPorts: [], takesAccelerator: true };
+
+function resourceUses(cache: ClusterCache, view: GroupView): readonly UnitUse[] {
   return (view.plan?.nodes ?? []).flatMap((_, rank) => {
     const node = seatOf(view, rank);
     const requests = node === undefined ? undefined : cache.heldFor(`${view.key}#${rank}`, node);

@@ -1,6 +1,7 @@
 import type { LeaderWorkerSet, Pod } from '../api/kubernetes.ts';
 import { berth } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { usesResourceClaims } from '../cluster/pod-requests.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { decodeLeaderWorkerSet, decodeNamespace } from '../group/owner.ts';
 import { whyNotPlaceable } from '../group/placeable.ts';
@@ -241,7 +242,5 @@ function verdictBeforehand(raw: Pod, pod: PodInfo): Verdict | undefined {
     const message = `its place is decided by ${pod.foreignOwner}`;
     return { kind: 'left', code: 'ForeignOwner', message };
   }
-  const { spec, metadata } = raw;
-  const why = whyNotPlaceable({ spec, annotations: metadata.annotations ?? {}, owner: undefined });
-  return why === 'resource-claims' ? leftForClaims : undefined;
+  return pod.membership === undefined && usesResourceClaims(raw.spec) ? leftForClaims : undefined;
 }

@@ -1,5 +1,5 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
-import { describeGroup, whyGroupNotPlaceable } from '../cache/group-source.ts';
+import { describeGroup } from '../cache/group-source.ts';
 import { PlacedGroups } from '../cache/placed-groups.ts';
 import { unitsOf } from '../cache/units.ts';
 import { demandOfPod, type MemberDemand } from '../group/demand.ts';
@@ -58,7 +58,9 @@ export function planWaitingGroup(whatIf: WhatIf, key: string): Verdict {
   if (verdict.kind === 'fits') {
     const requests = group.demands.map(demand => demand.requests);
     const { leader } = group;
-    whatIf.cache.assumePlan(leader, { leaderUid: leader.uid, generation: 1, nodes: verdict.nodes, requests });
+    const { devices } = verdict.plan;
+    const plan = { leaderUid: leader.uid, generation: 1, nodes: verdict.nodes, requests };
+    whatIf.cache.assumePlan(leader, devices === undefined ? plan : { ...plan, devices });
   }
   return verdict;
 }
@@ -79,16 +81,15 @@ export function describeWaiting({ cache }: WhatIf, key: string): GroupInfo | Ver
   const view = cache.group(key);
   if (view?.leader === undefined)
     return { kind: 'invalid', code: 'LeaderMissing', message: 'the group has no member of rank 0' };
-  if (whyGroupNotPlaceable(cache, view) === 'resource-claims') return leftForClaims;
   const group = describeGroup(cache, view, view.leader, true);
   return isObstacle(group) ? { kind: 'invalid', ...group } : group;
 }
 
-/** Devices of claims are not counted yet, so a plan might name nodes without them. */
+/** The devices of a single's claims stand in no plan, so they could not be kept for it. */
 export const leftForClaims: Verdict = {
   kind: 'left',
   code: 'ResourceClaims',
-  message: 'it asks for devices by ResourceClaim, which Berth does not count: kube-scheduler places it',
+  message: 'it is in no group and asks for devices by ResourceClaim: kube-scheduler places it',
 };
 
 /** Asks the planner and changes nothing. */

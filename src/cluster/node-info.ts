@@ -1,6 +1,8 @@
 import type { Node, Taint } from '../api/kubernetes.ts';
+import { isDelegatedToDra } from './devices/extended-resources.ts';
+import type { NodeDeviceInfo } from './devices/node-device-info.ts';
 import type { HostPort } from './host-ports.ts';
-import { addResources, type Resources, resourcesFrom } from './resources.ts';
+import { addResources, isAcceleratorResource, type Resources, resourcesFrom } from './resources.ts';
 
 export type ReadyStatus = 'True' | 'False' | 'Unknown';
 
@@ -28,6 +30,8 @@ export interface NodeInfo {
   readonly hostPorts: readonly HostPort[];
   /** No bound pod and no hold takes an accelerator here. */
   readonly untouched: boolean;
+  /** What it has by DRA; undefined in a cluster without any. */
+  readonly devices?: NodeDeviceInfo | undefined;
 }
 
 /** One pod's or hold's share of a node. */
@@ -63,10 +67,11 @@ export function buildNodeInfo(
   record: NodeRecord,
   pods: Iterable<NodeUse>,
   holds: Iterable<{ readonly use: NodeUse }>,
+  devices?: NodeDeviceInfo,
 ): NodeInfo {
   const left = new Map(record.allocatable);
   const hostPorts: HostPort[] = [];
-  let untouched = true;
+  let untouched = devices === undefined || devices.taken.length === 0;
   // Done for every pod event, so amounts are taken off one map and not off copies.
   const take = ({ requests, hostPorts: ports, takesAccelerator }: NodeUse) => {
     for (const [name, amount] of requests) left.set(name, (left.get(name) ?? 0) - amount);
@@ -80,5 +85,18 @@ export function buildNodeInfo(
     take(use);
     held = true;
   }
-  return { record, freeOfPods, free: held ? left : freeOfPods, hostPorts, untouched };
+  const free = held ? left : freeOfPods;
+  return { record, freeOfPods, free, hostPorts, untouched, ...(devices && { devices }) };
+}
+
+/** What of a pod's requests is counted against allocatable: not what the node has by DRA. */
+export function requestsCountedOn({ record, devices }: NodeInfo, requests: Resources): Resources {
+  if (devices === undefined || devices.catalog.extended.size === 0) return requests;
+  const { allocatable } = record;
+  const { extended } = devices.catalog;
+  return new Map(
+    [...requests].filter(
+      ([name]) => !isAcceleratorResource(name) || !isDelegatedToDra(allocatable, name, extended),
+    ),
+  );
 }

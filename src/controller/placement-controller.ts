@@ -1,6 +1,8 @@
 import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
 import { describeGroup, inLeadersDomain, modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import { type GroupView, rankOf, seatOf } from '../cache/group-view.ts';
+import type { Rung } from '../cluster/devices/alignment.ts';
+import type { ClaimRecord } from '../cluster/devices/claims.ts';
 import type { JsonPatchOperation } from '../cluster/node-affinity.ts';
 import { UnpinnableError } from '../cluster/node-affinity.ts';
 import { noResources, type Resources } from '../cluster/resources.ts';
@@ -14,17 +16,21 @@ import {
 } from '../group/plan-annotation.ts';
 import { isGated, type PodInfo } from '../group/pod-info.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
+import { claimsToRemake } from './claims-to-remake.ts';
 import { decideGroup, type GroupDecision, type NodeTrouble, type ReseatCause } from './decide.ts';
 import type { PlacementReport } from './placement-report.ts';
 import { placeOps, planOps, releaseOps } from './pod-patches.ts';
+import { planFromSeats, seatsOf } from './seats.ts';
 import { WindowBudget } from './waiting-line.ts';
-import type { LineOutcome, WaitingList } from './waiting-list.ts';
+import type { LineOutcome, Seat, WaitingList } from './waiting-list.ts';
 
 /** The writes that placement makes; each either happens as a whole or throws. */
 export interface PlacementWrites {
   patchPod(pod: PodInfo, ops: readonly JsonPatchOperation[]): Promise<void>;
   /** Deletes a pod as it was last seen; false when it has been bound, replaced or deleted meanwhile. */
   deletePod(pod: PodInfo, propagation: 'Foreground' | 'Background'): Promise<boolean>;
+  /** Deletes a claim as it was last seen; false when it is gone or has changed meanwhile. */
+  deleteClaim(claim: ClaimRecord): Promise<boolean>;
   /** A live look: this very pod is there, not going, and bound or not as it was last seen. */
   isAsSeen(pod: PodInfo): Promise<boolean>;
   /** True when a failed write means that the pod is not what it was: read again, decide again. */
@@ -198,6 +204,7 @@ export class PlacementController {
           generation: 1,
           nodes: plan.nodes,
           requests: group.demands.map(demand => demand.requests),
+          ...(plan.devices && { devices: plan.devices }),
         };
         const text = formatPlanAnnotation(annotation);
         if (text.length > maxPlanAnnotationBytes) {
@@ -260,7 +267,8 @@ export class PlacementController {
       mode,
       trouble: name => this.#troubleOf(name),
       fitsSeat: (pod, node) =>
-        cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests, pod.scheduling?.tolerations),
+        cache.fitsSeat(view.key, rankOf(pod) ?? 0, node, pod.requests, pod.scheduling?.tolerations) &&
+        cache.hasPlannedDevices(view.key, rankOf(pod) ?? 0),
       unschedulableForMs: pod =>
         this.#unschedulableForMs(pod, `group:${view.key}`, view.plan?.generation ?? 0),
       strandedAfterMs,
@@ -298,7 +306,11 @@ export class PlacementController {
       case 'adopt':
         return this.#adopt(view, decision.leader);
       case 'pin':
-        await this.#eachPod(decision.pods, pod => placeOps(pod, seatOf(view, rankOf(pod) ?? 0) ?? ''));
+        await this.#remakeUnsteered(view, decision.pods);
+        await this.#eachPod(decision.pods, pod => {
+          const rank = rankOf(pod) ?? 0;
+          return placeOps(pod, seatOf(view, rank) ?? '', { alignment: alignmentOf(view.plan, rank) });
+        });
         return;
       case 'wake':
         report.steered(decision.pod, decision.seat);
@@ -327,8 +339,14 @@ export class PlacementController {
       return true;
     }
     const startedMs = nowMs();
+    const alignment = alignmentOf(annotation, 0);
     try {
-      await this.#patch(current, steers ? planOps(current, text) : placeOps(current, seat, text));
+      if (!steers)
+        await this.#remakeClaims(current, claimsToRemake(cache, current, seat, annotation.devices?.[0]));
+      await this.#patch(
+        current,
+        steers ? planOps(current, text) : placeOps(current, seat, { planText: text, alignment }),
+      );
     } catch (error) {
       if (steers && !this.#isStale(error)) {
         // Strangers must not get the other seats while the API server is asked again.
@@ -346,7 +364,29 @@ export class PlacementController {
     }
     cache.confirmPlan(group.leader, annotation);
     report.placed(group, annotation.nodes, domain, nowMs() - startedMs);
+    report.aligned((annotation.devices ?? []).map(({ rung }) => rung));
     return true;
+  }
+
+  /** Claims of members that are about to be ungated, made while nobody was there to steer them. */
+  async #remakeUnsteered(view: GroupView, pods: readonly PodInfo[]): Promise<void> {
+    const { cache } = this.#options;
+    await Promise.all(
+      pods.map(pod => {
+        const rank = rankOf(pod) ?? 0;
+        const seat = seatOf(view, rank) ?? '';
+        return this.#remakeClaims(pod, claimsToRemake(cache, pod, seat, view.plan?.devices?.[rank]));
+      }),
+    );
+  }
+
+  /** kube-controller-manager makes a deleted claim again when the pod is ungated, and then it is steered. */
+  async #remakeClaims(pod: PodInfo, claims: readonly ClaimRecord[]): Promise<void> {
+    const { writes, report, mayAct } = this.#options;
+    for (const claim of claims) {
+      if (!mayAct()) throw new NotActing('the Lease was lost before the write');
+      if (await writes.deleteClaim(claim)) report.claimRemade(pod, claim.name);
+    }
   }
 
   /** Writes down where a running group is, so that a member that returns finds its seat. No UID changes. */
@@ -355,12 +395,12 @@ export class PlacementController {
     const info = describeGroup(cache, view, leader, true);
     const leaderNode = leader.nodeName ?? '';
     const bound = new Map<number, string>();
-    const seats = new Map<number, string>();
+    const stays = new Map<number, string>();
     for (const [rank, pod] of [...view.members, ...view.leaving]) {
       if (pod.nodeName === undefined || bound.has(rank)) continue;
       bound.set(rank, pod.nodeName);
       if (isObstacle(info) || inLeadersDomain(cache, info, leaderNode, pod.nodeName))
-        seats.set(rank, pod.nodeName);
+        stays.set(rank, pod.nodeName);
     }
     // Members on their way through kube-scheduler will be written down when they are bound.
     // In mode extender they are refused until a plan says where, so they are on no way.
@@ -371,26 +411,21 @@ export class PlacementController {
     // An adopted plan is written again when strays are found bound: whoever is away meanwhile keeps the seat it has.
     for (const rank of ranks) {
       const seat = seatOf(view, rank);
-      if (!bound.has(rank) && seat !== undefined && cache.node(seat) !== undefined) seats.set(rank, seat);
+      if (!bound.has(rank) && seat !== undefined && cache.node(seat) !== undefined) stays.set(rank, seat);
     }
-    const missing = ranks.filter(rank => !bound.has(rank) && !seats.has(rank));
-    let found: ReadonlyMap<number, string> = seats;
+    const missing = ranks.filter(rank => !bound.has(rank) && !stays.has(rank));
+    let seats: ReadonlyMap<number, Seat> = seatsOf(stays);
     let requests: readonly Resources[] = ranks.map(rank => view.members.get(rank)?.requests ?? noResources);
     if (!isObstacle(info)) {
       requests = info.demands.map(demand => demand.requests);
       const excluded = waiting.excludedNodes(view.key);
       if (missing.length > 0 && !onTheirWay) {
-        found = waiting.planRanks(info, [...seats.keys(), ...missing], seats, excluded) ?? seats;
+        seats = waiting.planRanks(info, [...stays.keys(), ...missing], stays, excluded) ?? seats;
       }
     }
-    const nodes = ranks.map(rank => found.get(rank) ?? '');
+    const annotation = planFromSeats({ leader, before: view.plan, seats, requests });
+    const { nodes } = annotation;
     if (view.plan?.nodes.every((node, rank) => node === nodes[rank])) return;
-    const annotation = {
-      leaderUid: leader.uid,
-      generation: (view.plan?.generation ?? 0) + 1,
-      nodes,
-      requests,
-    };
     if (!(await this.#writePlanOnly(view, leader, annotation))) return;
     report.adopted(view, nodes);
     const gated = [...view.members]
@@ -431,14 +466,13 @@ export class PlacementController {
     const found =
       (rank === 0 && !steers ? undefined : this.#seatsFor(view, info, alone, excludedNodes)) ??
       (steers ? this.#seatsFor(view, info, free, excludedNodes) : undefined);
-    const changed = [...(found ?? [])].flatMap(([r, node]) => (node === seatOf(view, r) ? [] : [r]));
+    const changed = [...(found ?? [])].flatMap(([r, { node }]) => (node === seatOf(view, r) ? [] : [r]));
     if (found !== undefined) {
       if (pod.pinnedTo !== undefined && !this.#replans.take(view.key, nowMs()))
         return this.#outOfBudget(view, leader);
-      const generation = (view.plan?.generation ?? 0) + 1;
       const requests = info.demands.map(demand => demand.requests);
-      const nodes = info.demands.map((_, r) => found.get(r) ?? '');
-      const plan = { leaderUid: leader.uid, generation, nodes, requests };
+      const plan = planFromSeats({ leader, before: view.plan, seats: found, requests });
+      const { nodes } = plan;
       if (!(await this.#writePlanOnly(view, leader, plan))) return;
       report.reseated(view, pod, nodes[rank] ?? '', cause);
       // kube-scheduler hears nothing of the leader's new plan; a change of the pod itself has it tried again.
@@ -459,7 +493,7 @@ export class PlacementController {
     info: GroupInfo,
     moving: readonly number[],
     excludedNodes: ReadonlyMap<string, string>,
-  ): ReadonlyMap<number, string> | undefined {
+  ): ReadonlyMap<number, Seat> | undefined {
     const { cache, waiting } = this.#options;
     const kept = new Map<number, string>();
     info.demands.forEach((_, rank) => {
@@ -675,6 +709,10 @@ export class PlacementController {
     }
     return nowMs() - known.sinceMs;
   }
+}
+
+function alignmentOf(plan: PlanAnnotation | undefined, rank: number): Rung | undefined {
+  return plan?.devices?.[rank]?.rung;
 }
 
 function unboundRanks(view: GroupView): readonly number[] {

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { berth, lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
+import type { Rung } from '../cluster/devices/alignment.ts';
 import type { GroupInfo } from '../group/group-info.ts';
 import { isMembershipError } from '../group/membership.ts';
 import type { PodInfo } from '../group/pod-info.ts';
@@ -24,6 +25,9 @@ export interface PlacementReportSinks {
   readonly countStranded: (reason: string) => void;
   readonly countReplan: (scope: 'member' | 'group', outcome: string) => void;
   readonly countInvalid: (field: string) => void;
+  /** How near the planned devices of a member stand. */
+  readonly countAlignment: (rung: Rung) => void;
+  readonly countClaimRemade: () => void;
   /** A group was told that there is no room for it, or told otherwise than before. */
   readonly refused: (key: string) => void;
 }
@@ -53,6 +57,7 @@ const invalidReasons: ReadonlySet<string> = new Set([
   'SizeChanged',
   'Unpinnable',
   'PlanTooLong',
+  'InvalidAlignment',
 ]);
 
 /** Refusals of the planner. */
@@ -112,6 +117,21 @@ export class PlacementReport {
     sinks.countPlaced(Math.max(0, ageMs) / 1000);
     sinks.event(group.leader, 'Normal', 'GroupPlaced', message);
     if (waited) sinks.condition(group.leader, 'True', 'Placed', message);
+  }
+
+  aligned(rungs: readonly (Rung | undefined)[]): void {
+    for (const rung of rungs) if (rung !== undefined) this.#options.sinks.countAlignment(rung);
+  }
+
+  claimRemade(pod: PodInfo, claim: string): void {
+    const { sinks, log } = this.#options;
+    sinks.countClaimRemade();
+    log.info(
+      { pod: `${pod.namespace}/${pod.name}`, claim },
+      'unsteered claim of a waiting pod deleted, to be made again',
+    );
+    const message = `ResourceClaim ${claim} was made without Berth; it is made anew with the planned devices`;
+    sinks.event(pod, 'Normal', 'ClaimRemade', message);
   }
 
   /** Only Berth may write plans, so somebody with all rights has, or a later version has. It is as if there were none. */

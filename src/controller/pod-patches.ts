@@ -1,4 +1,5 @@
 import { berth } from '../api/names.ts';
+import type { Rung } from '../cluster/devices/alignment.ts';
 import { type JsonPatchOperation, pinOps } from '../cluster/node-affinity.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 
@@ -7,10 +8,17 @@ import type { PodInfo } from '../group/pod-info.ts';
  * tested by whoever sends them.
  */
 
-/** Writes the plan (leaders only), pins to the node and takes Berth's gate away, all in one. */
-export function placeOps(pod: PodInfo, node: string, planText?: string): readonly JsonPatchOperation[] {
+/** Writes the plan (leaders only), the alignment, pins to the node and takes Berth's gate away, all in one. */
+export function placeOps(
+  pod: PodInfo,
+  node: string,
+  { planText, alignment }: { readonly planText?: string; readonly alignment?: Rung | undefined } = {},
+): readonly JsonPatchOperation[] {
   return [
-    ...(planText === undefined ? [] : planOps(pod, planText)),
+    ...annotationOps(pod, {
+      ...(planText !== undefined && { [berth.plan]: planText }),
+      ...(alignment !== undefined && { [berth.alignment]: alignment }),
+    }),
     ...pinOps(pod.scheduling ?? {}, node),
     ...releaseOps(pod),
   ];
@@ -18,9 +26,23 @@ export function placeOps(pod: PodInfo, node: string, planText?: string): readonl
 
 /** Writes the plan onto a leader, past its gate or not. */
 export function planOps(pod: PodInfo, planText: string): readonly JsonPatchOperation[] {
-  const path = `/metadata/annotations/${berth.plan.replaceAll('/', '~1')}`;
-  const write: JsonPatchOperation = { op: 'add', path, value: planText };
-  return pod.hasAnnotations ? [write] : [{ op: 'add', path: '/metadata/annotations', value: {} }, write];
+  return annotationOps(pod, { [berth.plan]: planText });
+}
+
+function annotationOps(
+  { hasAnnotations }: PodInfo,
+  annotations: Readonly<Record<string, string>>,
+): readonly JsonPatchOperation[] {
+  const writes = Object.entries(annotations).map(
+    ([key, value]): JsonPatchOperation => ({
+      op: 'add',
+      path: `/metadata/annotations/${key.replaceAll('/', '~1')}`,
+      value,
+    }),
+  );
+  return hasAnnotations || writes.length === 0
+    ? writes
+    : [{ op: 'add', path: '/metadata/annotations', value: {} }, ...writes];
 }
 
 /** Takes the gate away; alone, it leaves the node to kube-scheduler. */

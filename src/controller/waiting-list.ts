@@ -4,6 +4,7 @@ import { PlacedGroups } from '../cache/placed-groups.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { demandOfPod, interPodKeyOf } from '../group/demand.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
+import type { SeatDevices } from '../group/planned-devices.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { requestForRanks, type TopologyRequest } from '../group/topology-request.ts';
 import { RecentMap } from '../kube/recent-map.ts';
@@ -37,6 +38,13 @@ export interface WaitingListOptions {
   /** What is preferred among places that do; default: pack, warm hosts. */
   readonly objective?: Objective;
   readonly onPlanned: (seconds: number, outcome: 'planned' | 'rejected' | 'undecided') => void;
+}
+
+/** Where a member is to go. */
+export interface Seat {
+  readonly node: string;
+  /** Devices for its claims; undefined where it has none, and for a member that stays: it keeps those it has. */
+  readonly devices: SeatDevices | undefined;
 }
 
 /** Planned on the cluster as it is now, among the groups that stand there, unless it says otherwise. */
@@ -151,8 +159,8 @@ export class WaitingList {
   }
 
   /**
-   * Plans some ranks of a group, the leader's among them: those in `fixed` stay, the others get a node. Ranks that are
-   * not named do not count. Node by rank when there is room.
+   * Plans some ranks of a group, the leader's among them: those in `fixed` stay, the others get a node and devices. Ranks
+   * that are not named do not count. Seat by rank when there is room.
    */
   planRanks(
     group: GroupInfo,
@@ -160,7 +168,7 @@ export class WaitingList {
     fixed: ReadonlyMap<number, string>,
     excludedNodes: ReadonlyMap<string, string>,
     snapshot: ClusterSnapshot = this.#options.cache.snapshot(),
-  ): ReadonlyMap<number, string> | undefined {
+  ): ReadonlyMap<number, Seat> | undefined {
     const named = [0, ...ranks.filter(rank => rank !== 0).sort((a, b) => a - b)];
     const demands = named.flatMap(rank => group.demands[rank] ?? []);
     const kept = new Map(
@@ -169,7 +177,12 @@ export class WaitingList {
     const topology = requestForRanks(group.topology, named);
     const result = this.plan({ key: group.key, demands, topology, fixed: kept, excludedNodes, snapshot });
     if (result.kind !== 'plan') return undefined;
-    return new Map(named.map((rank, at) => [rank, result.nodes[at] ?? '']));
+    return new Map(
+      named.map((rank, at) => [
+        rank,
+        { node: result.nodes[at] ?? '', devices: fixed.has(rank) ? undefined : result.devices?.[at] },
+      ]),
+    );
   }
 
   /**

@@ -27,6 +27,7 @@ export function readPod(value: unknown, field: string): PodInfo | InvalidRequest
 /** Only what has been checked. */
 function trim({ metadata, spec }: Pod): Pod {
   const { containers, initContainers, nodeName, schedulerName, schedulingGates, overhead, resources } = spec;
+  const { resourceClaims } = spec;
   const nodeAffinity = spec.affinity?.nodeAffinity;
   return {
     metadata,
@@ -45,6 +46,7 @@ function trim({ metadata, spec }: Pod): Pod {
       ...(overhead && { overhead }),
       ...(resources && { resources }),
       ...(nodeAffinity && { affinity: { nodeAffinity } }),
+      ...(resourceClaims && { resourceClaims }),
     },
   };
 }
@@ -97,6 +99,15 @@ const checkPod = objectWith({
     schedulingGates: optional(listOf(objectWith({ name: text }))),
     overhead: amounts,
     resources,
+    resourceClaims: optional(
+      listOf(
+        objectWith({
+          name: text,
+          resourceClaimName: optional(text),
+          resourceClaimTemplateName: optional(text),
+        }),
+      ),
+    ),
     affinity: optional(
       objectWith({
         nodeAffinity: optional(

@@ -1,6 +1,7 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import { type GroupView, seatOf } from '../cache/group-view.ts';
+import { requestsCountedOn } from '../cluster/node-info.ts';
 import {
   addResources,
   fits,
@@ -13,6 +14,7 @@ import { groupKeyOf, isMembershipError, type Membership } from '../group/members
 import { pinsPods } from '../group/owner.ts';
 import { noPlanYet } from '../group/plan-annotation.ts';
 import type { PodInfo } from '../group/pod-info.ts';
+import { takesHeldDevices } from './held-devices.ts';
 
 /**
  * Where a pod may go. The sentence is the same for all nodes and over time: kube-scheduler writes it into the pod, and a
@@ -192,7 +194,8 @@ function keptOffHeldDevices(
   pod: PodInfo,
   pendingOn: (node: string) => Resources,
 ): Verdict {
-  const devices = devicesOf(pod.requests);
+  const wanted = devicesOf(pod.requests);
+  const takesHeld = takesHeldDevices(cache, pod);
   const own = knownPlace(cache, pod);
   const nodes = new Set(cache.excludedNodes.keys());
   const offered = new Set<string>();
@@ -201,12 +204,17 @@ function keptOffHeldDevices(
     if (node === own && pod.foreignOwner !== undefined) continue;
     const info = cache.nodeInfo(node);
     if (info === undefined) continue;
+    if (takesHeld(info)) {
+      nodes.add(node);
+      continue;
+    }
+    const devices = requestsCountedOn(info, wanted);
     const free = node === own ? addResources(info.free, cache.heldFor(pod.uid, node)) : info.free;
     // Most held nodes are held whole: what others may be about to take is asked for the rest only.
     const room = fits(free, devices) && fits(subtractResources(free, pendingOn(node)), devices);
     (room ? offered : nodes).add(node);
   }
-  const rest = offered.size === 0 ? {} : { offered: { nodes: offered, devices } };
+  const rest = offered.size === 0 ? {} : { offered: { nodes: offered, devices: wanted } };
   if (nodes.size > 0) return { kind: 'except', nodes, sentence: sentences.except, ...rest };
   return offered.size === 0 ? anywhere : { kind: 'anywhere', ...rest };
 }

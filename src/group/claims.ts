@@ -1,19 +1,30 @@
-import type { ResourceClaimSpec } from '../api/dra.ts';
 import type { NodeSelector } from '../api/kubernetes.ts';
-import { berth } from '../api/names.ts';
-import type { ClaimRecord, PodClaimRef, Rung, WantedClaim } from '../cluster/devices/claims.ts';
+import { berth, nvidia } from '../api/names.ts';
+import type { Rung } from '../cluster/devices/alignment.ts';
+import type {
+  ClaimRecord,
+  ClaimTemplateRecord,
+  DeviceDemand,
+  WantedClaim,
+} from '../cluster/devices/claims.ts';
 import { isAcceleratorResource } from '../cluster/resources.ts';
 import { demandWithDevices, type MemberDemand } from './demand.ts';
 import { type AnnotationSources, firstAnnotation } from './request-annotations.ts';
 
 /** Looks up the objects behind the claims that pods name. */
 export interface ClaimSource {
-  template(namespace: string, name: string): ResourceClaimSpec | undefined;
+  template(namespace: string, name: string): ClaimTemplateRecord | undefined;
   claim(namespace: string, name: string): ClaimRecord | undefined;
+  /** Whether Berth may steer claims that are made in the namespace. */
+  steers(namespace: string): boolean;
 }
 
 /** Of a cluster without claims. */
-export const noClaims: ClaimSource = { template: () => undefined, claim: () => undefined };
+export const noClaims: ClaimSource = {
+  template: () => undefined,
+  claim: () => undefined,
+  steers: () => false,
+};
 
 export interface ClaimObstacle {
   readonly code: 'ClaimMissing' | 'ClaimShared' | 'InvalidAlignment';
@@ -25,6 +36,8 @@ export interface ResolvedClaims {
   readonly byRank: readonly MemberDemand[];
   /** All members share a claim that is not allocated yet: they can only be where one of them is. */
   readonly onOneHost: boolean;
+  /** A node label on which all members must agree; IMEX channels reach no further than their clique. */
+  readonly sameLabels: readonly string[];
 }
 
 /**
@@ -42,25 +55,39 @@ export function resolveClaims(options: {
   const { demands, source, sources } = options;
   const wanted = readMinAlignment(sources);
   if (wanted !== undefined && typeof wanted === 'object') return wanted;
+  if (wanted === undefined && demands.every(({ claims }) => claims.length === 0))
+    return { byRank: demands, onOneHost: false, sameLabels: [] };
   const ranksByClaim = ranksOfClaims(demands);
-  const sharing = [...ranksByClaim].filter(
-    ([key, ranks]) => ranks.length > 1 && allocationOf(source, key) === undefined,
+  const sharing = [...ranksByClaim.values()].filter(
+    ({ namespace, name, ranks }) =>
+      ranks.length > 1 && source.claim(namespace, name)?.allocation === undefined,
   );
-  const torn = sharing.find(([, ranks]) => ranks.length < demands.length);
+  const torn = sharing.find(({ ranks }) => ranks.length < demands.length);
   if (torn !== undefined) {
-    const message = `ResourceClaim ${torn[0]} is shared by ${torn[1].length} of ${demands.length} members and not allocated yet; the group is planned once it is`;
+    const message = `ResourceClaim ${torn.namespace}/${torn.name} is shared by ${torn.ranks.length} of ${demands.length} members and not allocated yet; the group is planned once it is`;
     return { code: 'ClaimShared', message };
   }
   const byRank: MemberDemand[] = [];
+  // Members of one template share one demand: what it comes to is worked out once, but for claims counted at one rank.
+  const known = new Map<MemberDemand, MemberDemand>();
   for (const [rank, demand] of demands.entries()) {
-    const resolved = resolveMember(demand, { source, wanted, ranksByClaim, rank });
+    const isFirst = (claim: string) => ranksByClaim.get(claimKey(demand.namespace, claim))?.ranks[0] === rank;
+    const namesClaims = demand.claims.some(({ claim }) => claim !== undefined);
+    const before = namesClaims ? undefined : known.get(demand);
+    const resolved = before ?? resolveMember(demand, { source, wanted, isFirst });
     if ('code' in resolved) return resolved;
+    known.set(demand, resolved);
     byRank.push(resolved);
   }
-  return { byRank, onOneHost: sharing.length > 0 };
+  const claimsChannels = byRank.some(({ devices }) => devices?.computeDomain !== undefined);
+  return {
+    byRank,
+    onOneHost: sharing.length > 0,
+    sameLabels: claimsChannels ? [nvidia.clique] : [],
+  };
 }
 
-/** How close devices must stand; undefined where nothing is demanded. */
+/** How near devices must stand; undefined where nothing is demanded. */
 export function readMinAlignment(sources: AnnotationSources): Rung | ClaimObstacle | undefined {
   const word = firstAnnotation(sources, [berth.minAlignment])?.value;
   if (word === undefined || word === 'host') return undefined;
@@ -70,63 +97,81 @@ export function readMinAlignment(sources: AnnotationSources): Rung | ClaimObstac
   return { code: 'InvalidAlignment', field, message };
 }
 
+interface MemberQuestion {
+  readonly source: ClaimSource;
+  readonly wanted: Rung | undefined;
+  /** Of those that share a claim the first one is counted with its devices. */
+  readonly isFirst: (claim: string) => boolean;
+}
+
 function resolveMember(
   demand: MemberDemand,
-  {
-    source,
-    wanted,
-    ranksByClaim,
-    rank,
-  }: {
-    readonly source: ClaimSource;
-    readonly wanted: Rung | undefined;
-    readonly ranksByClaim: ReadonlyMap<string, readonly number[]>;
-    readonly rank: number;
-  },
+  { source, wanted, isFirst }: MemberQuestion,
 ): MemberDemand | ClaimObstacle {
   const own: WantedClaim[] = [];
   const reach: NodeSelector[] = [];
+  let steerable = source.steers(demand.namespace);
   for (const { name, template, claim } of demand.claims) {
     if (template !== undefined) {
-      const spec = source.template(demand.namespace, template);
-      if (spec === undefined) return missing('ResourceClaimTemplate', demand.namespace, template);
-      own.push({ name, spec });
+      const found = source.template(demand.namespace, template);
+      if (found === undefined) return missing('ResourceClaimTemplate', demand.namespace, template);
+      if (found.annotations[berth.steerClaims] === 'false') steerable = false;
+      own.push({ name, spec: found.spec });
     } else if (claim !== undefined) {
       const found = source.claim(demand.namespace, claim);
       if (found === undefined) return missing('ResourceClaim', demand.namespace, claim);
-      // Of those that share it the first one is counted with its devices.
-      const first = ranksByClaim.get(claimKey(demand.namespace, { claim }))?.[0];
       if (found.allocation === undefined) {
-        if (first === rank) own.push({ name, spec: found.spec });
+        if (isFirst(claim)) own.push({ name, spec: found.spec });
+        // A claim that somebody has made by hand is never rewritten.
+        steerable = false;
       } else if (found.allocation.nodeSelector !== undefined) reach.push(found.allocation.nodeSelector);
+    } else {
+      const message = `claim ${name} names neither a ResourceClaim nor a ResourceClaimTemplate`;
+      return { code: 'ClaimMissing', message };
     }
   }
   const minRung = demand.claims.length > 0 || takesDevices(demand) ? wanted : undefined;
-  const asksNothing = own.length === 0 && reach.length === 0 && minRung === undefined;
-  return asksNothing ? demand : demandWithDevices(demand, { own, reach, minRung });
+  if (own.length === 0 && reach.length === 0 && minRung === undefined) return demand;
+  const computeDomain = computeDomainOf(own);
+  return demandWithDevices(demand, { own, reach, minRung, steerable, computeDomain });
 }
 
-function ranksOfClaims(demands: readonly MemberDemand[]): ReadonlyMap<string, readonly number[]> {
-  const ranks = new Map<string, number[]>();
+/**
+ * The domain whose channel a claim asks for (NVIDIA dra-driver-nvidia-gpu api/nvidia.com/resource/v1beta1
+ * ComputeDomainChannelConfig).
+ */
+function computeDomainOf(own: readonly WantedClaim[]): DeviceDemand['computeDomain'] {
+  for (const { spec } of own) {
+    for (const { opaque } of spec.devices?.config ?? []) {
+      if (opaque?.driver !== nvidia.computeDomainDriver) continue;
+      const { kind, domainID } = (opaque.parameters ?? {}) as Readonly<Record<string, unknown>>;
+      if (kind === 'ComputeDomainChannelConfig' && typeof domainID === 'string') return domainID;
+    }
+  }
+  return undefined;
+}
+
+function ranksOfClaims(
+  demands: readonly MemberDemand[],
+): ReadonlyMap<
+  string,
+  { readonly namespace: string; readonly name: string; readonly ranks: readonly number[] }
+> {
+  const found = new Map<string, { namespace: string; name: string; ranks: number[] }>();
   demands.forEach(({ namespace, claims }, rank) => {
     for (const { claim } of claims) {
       if (claim === undefined) continue;
-      const key = claimKey(namespace, { claim });
-      const known = ranks.get(key);
-      if (known === undefined) ranks.set(key, [rank]);
-      else if (known.at(-1) !== rank) known.push(rank);
+      const key = claimKey(namespace, claim);
+      const entry = found.get(key) ?? { namespace, name: claim, ranks: [] };
+      if (entry.ranks.at(-1) !== rank) entry.ranks.push(rank);
+      found.set(key, entry);
     }
   });
-  return ranks;
+  return found;
 }
 
-function claimKey(namespace: string, { claim = '' }: Partial<Pick<PodClaimRef, 'claim'>>): string {
+function claimKey(namespace: string, claim: string): string {
   return `${namespace}/${claim}`;
-}
-
-function allocationOf(source: ClaimSource, key: string) {
-  const at = key.indexOf('/');
-  return source.claim(key.slice(0, at), key.slice(at + 1))?.allocation;
 }
 
 function takesDevices({ requests }: MemberDemand): boolean {

@@ -7,7 +7,7 @@ import { labelValue } from '../cluster/labels.ts';
 import { withPodSlot } from '../cluster/node-info.ts';
 import { compileAffinity, compileTemplateAffinity, type PodAffinity } from '../cluster/pod-affinity.ts';
 import { templateRequests } from '../cluster/pod-requests.ts';
-import { keyOf, maxResources, type Resources } from '../cluster/resources.ts';
+import { isAcceleratorResource, keyOf, maxResources, type Resources } from '../cluster/resources.ts';
 import { compileSpread, type SpreadConstraint } from '../cluster/topology-spread.ts';
 import { isGated, type PodInfo } from './pod-info.ts';
 
@@ -222,9 +222,29 @@ function withKey(demand: Omit<MemberDemand, 'key'>): MemberDemand {
     hostPorts,
     spread,
     affinity === undefined && spread.length === 0 ? '' : steadyLabels(demand.labels),
+    ...splitOf(requests, spec),
     ...(claims.length === 0 && devices === undefined ? [] : [claims, devices]),
   ]);
   return { key, ...demand };
+}
+
+/**
+ * Which containers ask for how many devices, where more than one does: nodes that have them by DRA do not add them up as
+ * device plugins do.
+ */
+function splitOf(requests: Resources, spec: PodSpec): readonly unknown[] {
+  const names = [...requests.keys()].filter(isAcceleratorResource).sort();
+  if (names.length === 0) return [];
+  const split = [...(spec.initContainers ?? []), ...spec.containers].flatMap(
+    ({ restartPolicy, resources }) => {
+      const amounts = { ...resources?.limits, ...resources?.requests };
+      const wanted = names.flatMap(name =>
+        amounts[name] === undefined ? [] : [[name, String(amounts[name])]],
+      );
+      return wanted.length === 0 ? [] : [[restartPolicy ?? '', wanted]];
+    },
+  );
+  return split.length > 1 ? [split] : [];
 }
 
 function steadyLabels(labels: Readonly<Record<string, string>>): readonly (readonly [string, string])[] {

@@ -3,7 +3,7 @@ import { berth, lws } from '../api/names.ts';
 import { QuantityError } from '../cluster/quantity.ts';
 import type { Resources } from '../cluster/resources.ts';
 import type { TopologyLevel } from '../cluster/topology.ts';
-import { type ClaimObstacle, type ClaimSource, resolveClaims } from './claims.ts';
+import { type ClaimObstacle, type ClaimSource, type ResolvedClaims, resolveClaims } from './claims.ts';
 import {
   addedAtAdmission,
   demandAlike,
@@ -83,7 +83,7 @@ export function buildGroupInfo(source: GroupSource): GroupInfo | GroupObstacle {
   const demands = withoutSubgroupTerms(resolved.byRank, asked, levels);
   const sliced = withTpuSlices(asked, { sources, demands, levels });
   if (isRequestError(sliced)) return topologyObstacle(sliced);
-  const topology = resolved.onOneHost ? { ...sliced, requiredLevel: levels.length } : sliced;
+  const topology = withClaimRules(sliced, resolved, levels.length);
   return {
     key: groupKeyOf(membership),
     membership,
@@ -103,6 +103,19 @@ export function requestSources(
 ): AnnotationSources {
   const workerTemplate = owner?.spec.leaderWorkerTemplate.workerTemplate;
   return [leaderAnnotations, workerTemplate?.metadata?.annotations, owner?.metadata.annotations];
+}
+
+/** Where claims leave the members to be, besides what the topology request says. */
+function withClaimRules(
+  topology: TopologyRequest,
+  { onOneHost, sameLabels }: ResolvedClaims,
+  hostLevel: number,
+): TopologyRequest {
+  return {
+    ...topology,
+    ...(onOneHost && { requiredLevel: hostLevel }),
+    ...(sameLabels.length > 0 && { sameLabels: [...new Set([...topology.sameLabels, ...sameLabels])] }),
+  };
 }
 
 type Demands = { readonly byRank: readonly MemberDemand[] };

@@ -5,9 +5,7 @@ import { requestsAccelerator, usesResourceClaims } from '../cluster/pod-requests
 /** Why Berth leaves a group to kube-scheduler though its namespace has opted in. */
 export type NotPlaceable =
   /** Placed by CPU and memory alone, and no topology asked for: nothing to gain from a plan. */
-  | 'no-accelerator'
-  /** Devices come by ResourceClaim, which Berth does not count yet: a plan might name nodes without devices. */
-  | 'resource-claims';
+  'no-accelerator';
 
 const topologyKeys: readonly string[] = [
   berth.requiredTopology,
@@ -16,6 +14,7 @@ const topologyKeys: readonly string[] = [
   berth.exclusiveTopology,
   berth.spreadTopology,
   berth.sameDomainAs,
+  berth.minAlignment,
   lws.exclusiveTopology,
 ];
 
@@ -36,7 +35,6 @@ export function whyNotPlaceable(options: {
     for (const template of [leaderTemplate, workerTemplate])
       if (template !== undefined) specs.push(template.spec);
   }
-  if (specs.some(usesResourceClaims)) return 'resource-claims';
-  if (specs.some(requestsAccelerator)) return undefined;
+  if (specs.some(spec => usesResourceClaims(spec) || requestsAccelerator(spec))) return undefined;
   return topologyKeys.some(key => annotations.some(a => a[key] !== undefined)) ? undefined : 'no-accelerator';
 }

@@ -1,8 +1,7 @@
 import { berth } from '../api/names.ts';
-import type { PlannedClaim, Rung } from '../cluster/devices/claims.ts';
 import { formatResource, QuantityError } from '../cluster/quantity.ts';
 import { type Resources, resourcesFrom } from '../cluster/resources.ts';
-import { readDevices, writeDevices } from './planned-devices.ts';
+import { readDevices, type SeatDevices, writeDevices } from './planned-devices.ts';
 
 /**
  * The plan that a leader carries in `berth.dev/plan`. It is the only place where a plan is kept: after a crash, and in
@@ -18,15 +17,8 @@ export interface PlanAnnotation {
   readonly nodes: readonly string[];
   /** What a member of that rank was counted with, `pods` included. */
   readonly requests: readonly Resources[];
-  /** By rank, the devices planned for its claims, and how close they stand; absent where no member has claims. */
-  readonly devices?: readonly MemberDevices[] | undefined;
-}
-
-/** The devices planned for one member. */
-export interface MemberDevices {
-  readonly claims: readonly PlannedClaim[];
-  /** Undefined for a member without devices that could be near each other. */
-  readonly rung: Rung | undefined;
+  /** By rank, the devices planned for its claims, and how near they stand; absent where no member has any. */
+  readonly devices?: readonly SeatDevices[] | undefined;
 }
 
 export interface PlanAnnotationError {
@@ -44,7 +36,7 @@ const version = 1;
 
 /**
  * Writes a plan as JSON: `{"version":1,"leaderUID":..,"generation":..,"nodes":[..],"requests":[{..}],"requestOf":[..]}`,
- * and with claims also `"devices":[[["claim",[["request",["driver","pool","device"],..],..]],..],..],"alignment":[..]`.
+ * and with devices what {@link writeDevices} says.
  */
 export function formatPlanAnnotation(plan: PlanAnnotation): string {
   const distinct: Record<string, string>[] = [];
@@ -93,7 +85,7 @@ export function parsePlanAnnotation(text: string): PlanAnnotation | PlanAnnotati
     if (found === undefined) return invalid('requestOf points outside requests');
     byRank.push(found);
   }
-  const devices = readDevices(value['devices'], value['alignment'], nodes.length);
+  const devices = readDevices(value, nodes.length);
   if (devices !== undefined && 'code' in devices) return devices;
   const plan = { leaderUid: leaderUID, generation, nodes, requests: byRank };
   return devices === undefined ? plan : { ...plan, devices };

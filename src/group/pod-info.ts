@@ -1,4 +1,4 @@
-import type { Pod, PodSpec, Toleration } from '../api/kubernetes.ts';
+import type { Container, Pod, PodSpec, Toleration } from '../api/kubernetes.ts';
 import {
   berth,
   foreignTopologyAnnotations,
@@ -175,7 +175,7 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     foreignOwner: foreignOwnerOf(pod),
     annotations: keptAnnotations(metadata.annotations),
     hasAnnotations: metadata.annotations !== undefined,
-    scheduling: leads || labelled || awaitsBerth ? trimSpec(spec) : undefined,
+    scheduling: leads || labelled || awaitsBerth ? trimSpec(spec, takesAccelerator(requests)) : undefined,
     plan: planText === undefined ? undefined : parsePlanAnnotation(planText),
   };
 }
@@ -264,11 +264,13 @@ function keptAnnotations(
 }
 
 /** The parts of a spec that decide where a pod may go, and those the pinning PATCH builds on. */
-function trimSpec(spec: PodSpec): PodSpec {
+function trimSpec(spec: PodSpec, takesDevices: boolean): PodSpec {
   const { nodeSelector, affinity, tolerations, topologySpreadConstraints } = spec;
   const { schedulingGates, hostNetwork, preemptionPolicy } = spec;
   return {
-    containers: [],
+    // Where a node has the devices by DRA, it matters which container asks for how many.
+    containers: takesDevices ? spec.containers.map(trimContainer) : [],
+    ...(takesDevices && spec.initContainers && { initContainers: spec.initContainers.map(trimContainer) }),
     ...(nodeSelector && { nodeSelector }),
     ...(affinity && { affinity }),
     ...(tolerations && { tolerations }),
@@ -277,4 +279,9 @@ function trimSpec(spec: PodSpec): PodSpec {
     ...(hostNetwork && { hostNetwork }),
     ...(preemptionPolicy === 'Never' && { preemptionPolicy }),
   };
+}
+
+function trimContainer({ name, restartPolicy, resources = {} }: Container): Container {
+  const requests = { ...resources.limits, ...resources.requests };
+  return { name, ...(restartPolicy && { restartPolicy }), resources: { requests } };
 }

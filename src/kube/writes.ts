@@ -1,3 +1,4 @@
+import type { ResourceClaim } from '../api/dra.ts';
 import type { KubernetesObject, Pod, PodCondition } from '../api/kubernetes.ts';
 import type { ApiClient } from './api-client.ts';
 
@@ -97,6 +98,24 @@ export function evictPod(client: ApiClient, pod: ObjectRef, options: RemoveOptio
     },
     signal: options.signal,
   });
+}
+
+/**
+ * Deletes a claim unless it has devices, or is not what it was. A look at the live claim comes first, and the delete is for
+ * that very version of it: kube-scheduler may be about to allocate.
+ */
+export async function deleteUnallocatedClaim(client: ApiClient, claim: ObjectRef): Promise<boolean> {
+  const path = `/apis/resource.k8s.io/v1/namespaces/${claim.namespace}/resourceclaims/${claim.name}`;
+  const live = await getObject<ResourceClaim>(client, path);
+  const { uid, resourceVersion } = live.metadata;
+  if (uid !== claim.uid || live.status?.allocation !== undefined) return false;
+  if ((live.status?.reservedFor ?? []).length > 0) return false;
+  await client.request<unknown>({
+    method: 'DELETE',
+    path,
+    body: { apiVersion: 'v1', kind: 'DeleteOptions', preconditions: { uid, resourceVersion } },
+  });
+  return true;
 }
 
 function podPath({ namespace, name }: ObjectRef): string {

@@ -1,5 +1,6 @@
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import type { MemberDemand } from '../group/demand.ts';
+import { freeOf } from './device-fit.ts';
 import type { FitMemo } from './fit.ts';
 import { type HostClass, hostPrice, type MemberKind, wholeHostPrice } from './mixed-packing.ts';
 import { hasAntiAffinity, type Roster, type Variant } from './mixed-roster.ts';
@@ -60,9 +61,7 @@ export function surveyMixedHosts(
       Math.min(slots[position] ?? 0, single.has(kind) ? 1 : variant.ranks.length),
     );
     // What nobody needs does not make hosts differ.
-    const free = resources.map(name =>
-      Math.max(0, Math.min(info.free.get(name) ?? 0, roster.need.get(name) ?? 0)),
-    );
+    const free = resources.map(name => Math.max(0, Math.min(freeOf(info, name), roster.need.get(name) ?? 0)));
     const price = questions.keptNodes?.has(node) ? 0 : info.untouched ? wholeHostPrice : hostPrice;
     return { nodes: [node], price, free, most, apart };
   }

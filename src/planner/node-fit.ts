@@ -10,6 +10,7 @@ import {
 import { untoleratedTaint } from '../cluster/taints.ts';
 import { compareText } from '../cluster/topology.ts';
 import type { MemberDemand } from '../group/demand.ts';
+import { demandOn, fitDevices, whyDevicesForbid } from './device-fit.ts';
 
 /** How many pods of one demand a node takes, or why it takes none. */
 export interface NodeFit {
@@ -29,16 +30,22 @@ export function fitOn(node: NodeInfo, demand: MemberDemand): NodeFit {
   if (portsClash(demand.hostPorts, node.hostPorts)) {
     return { slots: 0, cause: 'host port taken' };
   }
-  const slots = howManyFit(node.free, demand.requests);
-  if (slots >= 1) return { slots: demand.hostPorts.length > 0 ? 1 : slots, cause: '' };
-  return { slots: 0, cause: whyTooFull(node, demand.requests) };
+  const { requests } = demandOn(node, demand);
+  const room = howManyFit(node.free, requests);
+  if (room < 1) return { slots: 0, cause: whyTooFull(node, requests) };
+  const { members = 0, cause: lack } = fitDevices(node, demand, demand.hostPorts.length > 0 ? 1 : room);
+  return { slots: members, cause: lack };
 }
 
 /** Slots for `worker` once `leader`, which fits, has its place on the node. */
 export function fitBeside(node: NodeInfo, leader: MemberDemand, worker: MemberDemand): number {
-  if (fitOn(node, worker).slots === 0 || portsClash(worker.hostPorts, leader.hostPorts)) return 0;
-  const slots = howManyFit(subtractResources(node.free, leader.requests), worker.requests);
-  return worker.hostPorts.length > 0 ? Math.min(slots, 1) : slots;
+  if (whyRefused(node, worker) !== '') return 0;
+  if (portsClash(worker.hostPorts, node.hostPorts) || portsClash(worker.hostPorts, leader.hostPorts))
+    return 0;
+  const left = subtractResources(node.free, demandOn(node, leader).requests);
+  const room = howManyFit(left, demandOn(node, worker).requests);
+  if (room < 1) return 0;
+  return fitDevices(node, worker, worker.hostPorts.length > 0 ? 1 : room, leader).members ?? 0;
 }
 
 const cordonTaint = { key: 'node.kubernetes.io/unschedulable', effect: 'NoSchedule' } as const;
@@ -52,7 +59,7 @@ function whyRefused(node: NodeInfo, demand: MemberDemand): string {
   if (taint !== undefined) return `taint ${taint.key}:${taint.effect}`;
   if (!matchesNode(demand.spec, { name: record.name, labels: record.labels }))
     return 'node selector or affinity';
-  return '';
+  return whyDevicesForbid(node, demand);
 }
 
 /** Tells what is held for others from what is used: the first comes back without anybody ending. */

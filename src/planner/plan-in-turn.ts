@@ -1,8 +1,9 @@
-import { fits, type Resources, subtractResources } from '../cluster/resources.ts';
+import { fits, subtractResources } from '../cluster/resources.ts';
 import type { TopologyDomain } from '../cluster/topology.ts';
 import type { SpreadCheck } from '../cluster/topology-spread.ts';
 import type { MemberDemand } from '../group/demand.ts';
 import { barsOf, type Part, partsOf } from './bars.ts';
+import { demandOn } from './device-fit.ts';
 import { admitsEachInTurn, keepApartOver } from './inter-pod.ts';
 import { portsClash } from './node-fit.ts';
 import type { GroupPlan } from './plan.ts';
@@ -118,9 +119,13 @@ function takes(walk: Walk, rank: number, node: number): boolean {
   if (demand === undefined || room === undefined || (offerAt(room, node)?.workers ?? 0) === 0) return false;
   const beside = ranks.flatMap(other => (placed[other] === node ? (input.demands[other] ?? []) : []));
   if (beside.some(({ hostPorts }) => portsClash(demand.hostPorts, hostPorts))) return false;
-  const free = input.snapshot.nodes.at(node)?.free ?? noResources;
-  const left = beside.reduce((rest, { requests }) => subtractResources(rest, requests), free);
-  if (!fits(left, demand.requests) || isRepelled(walk, demand, node)) return false;
+  const info = input.snapshot.nodes.at(node);
+  if (info === undefined) return false;
+  const left = beside.reduce(
+    (rest, other) => subtractResources(rest, demandOn(info, other).requests),
+    info.free,
+  );
+  if (!fits(left, demandOn(info, demand).requests) || isRepelled(walk, demand, node)) return false;
   return isAllowedBySlices(walk, rank, node) && maySpread(walk, rank, node);
 }
 
@@ -148,8 +153,6 @@ function maySpread({ input, ranks, spreads, placed }: Walk, rank: number, node: 
 function podOf(demand: MemberDemand | undefined): Pick<MemberDemand, 'namespace' | 'labels'> {
   return { namespace: demand?.namespace ?? '', labels: demand?.labels ?? {} };
 }
-
-const noResources: Resources = new Map();
 
 /** Anti-affinity between members holds in whatever order they come, so it is asked about at once. */
 function isRepelled(

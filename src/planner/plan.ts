@@ -1,7 +1,9 @@
+import type { SeatDevices } from '../group/planned-devices.ts';
 import { bestDomain, type Candidate } from './candidates.ts';
 import { groupRoom } from './group-room.ts';
 import { admitsEachInTurn, ownAffinityKeys, toldApart } from './inter-pod.ts';
 import { compareScores } from './objective.ts';
+import { withDevices } from './plan-devices.ts';
 import { planInTurn } from './plan-in-turn.ts';
 import { openRanks, type PlanInput } from './plan-input.ts';
 import { planMixed } from './plan-mixed.ts';
@@ -19,6 +21,8 @@ export interface GroupPlan {
   /** The level of the smallest domain that holds the whole group; the number of levels for a single host. */
   readonly level: number;
   readonly domain: readonly string[];
+  /** By rank; absent where nobody has claims. Ranks that stay have none here. */
+  readonly devices?: readonly SeatDevices[];
 }
 
 /**
@@ -39,6 +43,11 @@ export interface GroupPlan {
  */
 export function planGroup(asked: PlanInput): GroupPlan | Rejection | Undecided {
   const input = toldApart(asked);
+  const answer = planNodes(input);
+  return answer.kind === 'plan' ? withDevices(input, answer) : answer;
+}
+
+function planNodes(input: PlanInput): GroupPlan | Rejection | Undecided {
   const answer = planByCounts(input);
   const isAboutTerms =
     answer.kind === 'undecided' &&

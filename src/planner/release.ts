@@ -1,3 +1,4 @@
+import { withoutTakers } from '../cluster/devices/node-device-info.ts';
 import type { HostPort } from '../cluster/host-ports.ts';
 import type { Labels } from '../cluster/labels.ts';
 import type { NodeInfo, NodeUse } from '../cluster/node-info.ts';
@@ -36,6 +37,8 @@ export interface UnitUse {
   /** False for a place that is held for a pod which is not bound yet. */
   readonly bound: boolean;
   readonly use: NodeUse;
+  /** Keys under which it takes devices by DRA; see DevicesTaken. */
+  readonly takes?: readonly string[];
 }
 
 /** What is taken to have happened: units have ended, nodes are in order again. */
@@ -77,8 +80,11 @@ export function releasedNode(node: NodeInfo, uses: readonly UnitUse[]): NodeInfo
     if (bound) freeOfPods = addResources(freeOfPods, use.requests);
     for (const port of use.hostPorts) takeOut(hostPorts, port);
   }
-  const released = { record: node.record, free, freeOfPods, hostPorts };
-  return { ...released, untouched: hasAllAccelerators(released) };
+  const gone = new Set(uses.flatMap(({ takes = [] }) => takes));
+  const devices = node.devices && withoutTakers(node.devices, ({ key }) => gone.has(key));
+  const released = { record: node.record, free, freeOfPods, hostPorts, ...(devices && { devices }) };
+  const untouched = hasAllAccelerators(released) && (devices === undefined || devices.taken.length === 0);
+  return { ...released, untouched };
 }
 
 /** The node as if it were in order. */
@@ -89,9 +95,17 @@ export function returnedNode(node: NodeInfo): NodeInfo {
 }
 
 /** The node without any pod or hold. */
-export function emptiedNode({ record }: NodeInfo): NodeInfo {
+export function emptiedNode({ record, devices }: NodeInfo): NodeInfo {
   const { allocatable } = record;
-  return { record, freeOfPods: allocatable, free: allocatable, hostPorts: [], untouched: true };
+  const emptied = devices && withoutTakers(devices, () => true);
+  return {
+    record,
+    freeOfPods: allocatable,
+    free: allocatable,
+    hostPorts: [],
+    untouched: true,
+    ...(emptied && { devices: emptied }),
+  };
 }
 
 function releasedSnapshot(

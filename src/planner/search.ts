@@ -1,6 +1,7 @@
 import { fits, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import type { TopologyDomain } from '../cluster/topology.ts';
+import { freeOf } from './device-fit.ts';
 import { type SearchBudget, withAllowance } from './mixed-budget.ts';
 import { type HostQuestions, type MixedHosts, surveyMixedHosts } from './mixed-hosts.ts';
 import { pack } from './mixed-pack.ts';
@@ -179,8 +180,8 @@ function hasEnoughInAll(snapshot: ClusterSnapshot, { nodes }: TopologyDomain, ne
   const free = new Map<string, number>();
   for (const node of nodes) {
     const info = snapshot.nodes.at(node);
-    for (const name of need.keys())
-      free.set(name, (free.get(name) ?? 0) + Math.max(0, info?.free.get(name) ?? 0));
+    if (info === undefined) continue;
+    for (const name of need.keys()) free.set(name, (free.get(name) ?? 0) + Math.max(0, freeOf(info, name)));
   }
   return fits(free, need);
 }

@@ -38,6 +38,8 @@ export interface Metrics {
   readonly invalidRequests: Counter<'field'>;
   readonly claimsSteered: Counter;
   readonly claimsUnsteered: Counter<'reason'>;
+  readonly claimsRemade: Counter;
+  readonly alignmentReached: Counter<'rung'>;
   readonly evictions: Counter<'class' | 'outcome'>;
   readonly brakes: Gauge<'brake'>;
   readonly intentsOpen: Gauge<'phase'>;
@@ -154,6 +156,17 @@ function steeringMetrics(registry: Registry) {
     claimsSteered: new Counter({
       name: 'berth_claims_steered_total',
       help: 'Requests of ResourceClaims that were steered to planned devices.',
+      registers,
+    }),
+    claimsRemade: new Counter({
+      name: 'berth_claims_remade_total',
+      help: 'ResourceClaims of waiting pods that were deleted because they were made without steering; kube-controller-manager makes them again.',
+      registers,
+    }),
+    alignmentReached: new Counter({
+      name: 'berth_alignment_reached',
+      help: 'Members planned with devices, by how near these stand: pcie (one PCIe root), numa (one NUMA node), host.',
+      labelNames: ['rung'],
       registers,
     }),
     claimsUnsteered: new Counter({

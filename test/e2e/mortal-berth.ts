@@ -40,8 +40,10 @@ export async function startMortalBerth(
       return current;
     },
     async kill() {
+      // Nothing else may keep this process alive while it waits.
+      const awake = setInterval(() => {}, 1_000);
       current.kill('SIGKILL');
-      await current.ended;
+      await current.ended.finally(() => clearInterval(awake));
     },
     async start() {
       current = await startBerthOn(cluster, { config, name, install: false, webhookPort, kubeconfigPath });

@@ -59,7 +59,11 @@ t.test('only Berth writes plans and takes its gate away', async t => {
   await t.test('a user with the rights of `edit`', async t => {
     const set = await editor('PATCH', `${pods}/runs-0`, annotate(plan, forged), mergePatch);
     t.equal(set.status, 403, 'cannot change the plan');
-    t.match(set.text, /annotation berth\.dev\/plan is written by Berth alone/, 'and is told why');
+    t.match(
+      set.text,
+      /annotations berth\.dev\/plan and berth\.dev\/alignment are written by Berth alone/,
+      'and is told why',
+    );
     const removed = await editor('PATCH', `${pods}/runs-0`, annotate(plan, null), mergePatch);
     t.equal(removed.status, 403, 'cannot remove it');
     const added = await editor('PATCH', `${pods}/runs-0-1`, annotate(plan, forged), mergePatch);

@@ -1,7 +1,7 @@
 import type { DeviceRequestAllocationResult } from '../../api/dra.ts';
 import { allocate } from './allocator/allocate.ts';
 import type { AllocationQuestion, NoneCause } from './allocator/question.ts';
-import type { PlannedClaim, WantedClaim } from './claims.ts';
+import type { PlannedClaim, PlannedDevice, WantedClaim } from './claims.ts';
 import type { Device, DeviceKey, DeviceUse } from './device.ts';
 import { DeviceLedger } from './device-ledger.ts';
 import type { NumaOf } from './locality.ts';
@@ -89,11 +89,17 @@ export class NodeUse implements DeviceUse {
 }
 
 function byRequest(results: readonly DeviceRequestAllocationResult[]): PlannedClaim['requests'] {
-  const devices = new Map<string, { driver: string; pool: string; device: string }[]>();
-  for (const { request, driver, pool, device } of results) {
+  const devices = new Map<string, PlannedDevice[]>();
+  for (const { request, driver, pool, device, adminAccess, consumedCapacity } of results) {
     const ofRequest = devices.get(request) ?? [];
-    ofRequest.push({ driver, pool, device });
     devices.set(request, ofRequest);
+    ofRequest.push({
+      driver,
+      pool,
+      device,
+      ...(adminAccess === true && { adminAccess }),
+      ...(consumedCapacity !== undefined && { consumedCapacity }),
+    });
   }
   return [...devices].map(([request, ofRequest]) => ({ request, devices: ofRequest }));
 }

@@ -1,5 +1,6 @@
 import type { DeviceClass, DeviceRequestAllocationResult, ResourceClaimSpec } from '../../api/dra.ts';
 import type { NodeSelector, PodSpec } from '../../api/kubernetes.ts';
+import type { Rung } from './alignment.ts';
 import type { DeviceId } from './device.ts';
 
 /** One claim of a pod that is still to be allocated, whoever makes the object. */
@@ -25,11 +26,11 @@ export interface DeviceDemand {
   readonly reach: readonly NodeSelector[];
   /** The alignment that its devices must reach. */
   readonly minRung: Rung | undefined;
+  /** Berth may have a say in which devices its own claims get: all of them are made from templates, and nobody forbids it. */
+  readonly steerable: boolean;
+  /** The ComputeDomain whose channels it claims: it may go to nodes of no other. */
+  readonly computeDomain: string | undefined;
 }
-
-/** How close a member's devices stand, the finest first; see alignment.ts. */
-export type Rung = (typeof rungs)[number];
-export const rungs = ['pcie', 'numa', 'host'] as const;
 
 /** A claim as a pod names it; exactly one of the two is set. */
 export interface PodClaimRef {
@@ -63,7 +64,10 @@ export interface ClaimRecord {
   readonly spec: ResourceClaimSpec;
   /** Undefined as long as it is not allocated. */
   readonly allocation: ClaimAllocation | undefined;
+  /** UIDs of the pods that may use it. */
   readonly reservedFor: readonly string[];
+  /** The user wants no hand of Berth's in it (annotation `berth.dev/steer-claims: "false"`). */
+  readonly steeringOff: boolean;
   readonly terminating: boolean;
 }
 
@@ -85,7 +89,14 @@ export interface DeviceClassRecord {
 export interface RequestDevices {
   /** Name of the request, or `request/alternative`. */
   readonly request: string;
-  readonly devices: readonly DeviceId[];
+  readonly devices: readonly PlannedDevice[];
+}
+
+export interface PlannedDevice extends DeviceId {
+  /** By capacity what it takes of a device that others may share; absent for one that is taken whole. */
+  readonly consumedCapacity?: Readonly<Record<string, string>>;
+  /** It is only looked at, which takes nothing. */
+  readonly adminAccess?: true;
 }
 
 /** The devices planned for one claim of a member. */
@@ -93,4 +104,18 @@ export interface PlannedClaim {
   /** As in {@link WantedClaim}. */
   readonly claim: string;
   readonly requests: readonly RequestDevices[];
+}
+
+/** A ResourceClaimTemplate as far as claims are made from it. */
+export interface ClaimTemplateRecord {
+  readonly namespace: string;
+  readonly name: string;
+  /** Annotations that the claims will have. */
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly spec: ResourceClaimSpec;
+}
+
+/** Planned devices as an allocation of them would be written. */
+export function resultsOfPlan({ requests }: PlannedClaim): readonly DeviceRequestAllocationResult[] {
+  return requests.flatMap(({ request, devices }) => devices.map(device => ({ request, ...device })));
 }

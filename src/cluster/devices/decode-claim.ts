@@ -3,12 +3,14 @@ import type {
   DeviceRequestAllocationResult,
   ResourceClaim,
   ResourceClaimSpec,
+  ResourceClaimTemplate,
 } from '../../api/dra.ts';
 import type { NodeSelector } from '../../api/kubernetes.ts';
-import { k8s } from '../../api/names.ts';
+import { berth, k8s } from '../../api/names.ts';
 import {
   type ClaimAllocation,
   type ClaimRecord,
+  type ClaimTemplateRecord,
   type DeviceClassRecord,
   extendedResourceClaim,
 } from './claims.ts';
@@ -35,7 +37,29 @@ export function decodeResourceClaim(raw: ResourceClaim): ClaimRecord {
     spec: specFrom(raw.spec),
     allocation: allocationFrom(status['allocation']),
     reservedFor: podsOf(status['reservedFor']),
+    steeringOff: annotations[berth.steerClaims] === 'false',
     terminating: metadata.deletionTimestamp !== undefined,
+  };
+}
+
+/**
+ * What Berth keeps of a ResourceClaimTemplate.
+ * @throws DeviceFormatError, which names the field
+ */
+export function decodeResourceClaimTemplate({ metadata, spec }: ResourceClaimTemplate): ClaimTemplateRecord {
+  const template = recordAt(spec, 'spec');
+  const claim = recordAt(template['metadata'] ?? {}, 'spec.metadata');
+  const annotations = recordAt(claim['annotations'] ?? {}, 'spec.metadata.annotations');
+  return {
+    namespace: textAt(metadata.namespace, 'metadata.namespace'),
+    name: textAt(metadata.name, 'metadata.name'),
+    annotations: Object.fromEntries(
+      Object.entries(annotations).map(([key, value]) => [
+        key,
+        textAt(value, `spec.metadata.annotations[${key}]`),
+      ]),
+    ),
+    spec: specFrom(template['spec']),
   };
 }
 

@@ -13,3 +13,21 @@ export type SelectorVerdict =
 export interface SelectorEngine {
   matches(expression: string, device: Device): SelectorVerdict;
 }
+
+const hopeful = new WeakMap<SelectorEngine, SelectorEngine>();
+
+/** The same engine with `true` for all that it cannot tell: what fits nowhere then fits nowhere at all. */
+export function hopefulSelectors(engine: SelectorEngine): SelectorEngine {
+  const known = hopeful.get(engine);
+  if (known !== undefined) return known;
+  const made: SelectorEngine = {
+    matches(expression, device) {
+      const verdict = engine.matches(expression, device);
+      return verdict.kind === 'unknown' ? isTrue : verdict;
+    },
+  };
+  hopeful.set(engine, made);
+  return made;
+}
+
+const isTrue: SelectorVerdict = { kind: 'true' };

@@ -528,7 +528,15 @@ t.test('owners and namespaces tell the groups they concern', async t => {
   cache.namespaces.remove(namespace('pin'));
   t.same(told(), [group.key, 'serving/other-0', 'uid-serving-s'].sort());
   t.equal(cache.namespace('serving'), undefined);
-  t.same(cache.counts(), { pods: 4, nodes: 4, namespaces: 0, leaderworkersets: 0, statefulsets: 0 });
+  t.same(cache.counts(), {
+    pods: 4,
+    nodes: 4,
+    namespaces: 0,
+    leaderworkersets: 0,
+    statefulsets: 0,
+    resourceslices: 0,
+    resourceclaims: 0,
+  });
 });
 
 t.test('who is told sees the change as a whole', async t => {

@@ -30,7 +30,7 @@ t.test('real manifests are planned, or refused for a reason that names their own
     C50: ['4 fits', '4 fits', '2 fits'],
     C115: ['65 refused NoNodeMatches'],
     C24: ['2 refused NoNodeMatches'],
-    C38: ['- left ResourceClaims'],
+    C38: ['- invalid ClaimMissing'],
     C94: ['1 fits'],
   };
   for (const folder of readdirSync(corpusFolder, { withFileTypes: true })) {

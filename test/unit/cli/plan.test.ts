@@ -211,7 +211,7 @@ t.test('says what is a mistake, what others place, and what is no workload at al
   t.match(await outcomeOf(JSON.stringify(claims)), { outcome: 'left', reason: { code: 'ResourceClaims' } });
   const set = parse(setManifest());
   set.spec.leaderWorkerTemplate.workerTemplate.spec.resourceClaims = [{ name: 'gpu' }];
-  t.match(await outcomeOf(JSON.stringify(set)), { outcome: 'left', reason: { code: 'ResourceClaims' } });
+  t.match(await outcomeOf(JSON.stringify(set)), { outcome: 'invalid', reason: { code: 'ClaimMissing' } });
   const foreign = { ...pod, spec: { ...pod.spec, schedulerName: 'volcano' } };
   t.match(await outcomeOf(JSON.stringify(foreign)), { outcome: 'left', reason: { code: 'ForeignOwner' } });
   const unreadable = { ...pod, metadata: { name: 'p', labels: { [berth.group]: 'g' } } };

@@ -64,6 +64,8 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
     countStranded: () => {},
     countReplan: () => {},
     countInvalid: () => {},
+    countAlignment: () => {},
+    countClaimRemade: () => {},
     refused: () => {},
   };
   const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
@@ -88,6 +90,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
         return Promise.resolve(true);
       },
       isAsSeen: pod => Promise.resolve(!boundMeanwhile.has(pod.name)),
+      deleteClaim: async () => true,
       isStale: () => false,
     },
     report: new PlacementReport({ cache, sinks, log, ...time }),

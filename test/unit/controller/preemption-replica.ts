@@ -98,6 +98,8 @@ export class PreemptionReplica {
           countStranded: ignore,
           countReplan: ignore,
           countInvalid: ignore,
+          countAlignment: () => {},
+          countClaimRemade: () => {},
           refused: ignore,
         },
       }),

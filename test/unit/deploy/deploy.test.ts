@@ -321,9 +321,7 @@ t.test('webhooks', async t => {
           },
         ],
         matchPolicy: 'Equivalent',
-        namespaceSelector: {
-          matchExpressions: [...optedIn, { key: berth.steerClaims, operator: 'NotIn', values: ['false'] }],
-        },
+        namespaceSelector: { matchExpressions: optedIn },
         matchConditions: claimMatchConditions,
         failurePolicy: 'Ignore',
         timeoutSeconds: 2,

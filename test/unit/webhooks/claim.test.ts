@@ -161,7 +161,6 @@ t.test('claims that are not made from a template for a pod are never looked at',
     ['made-by-others', ownedBy({ apiVersion: 'example.com/v1' })],
     ['made-by-others', ownedBy({ controller: false })],
     ['extended-resource', withAnnotations({ [k8s.extendedResourceClaim]: 'true' })],
-    ['steering-off', withAnnotations({ [berth.steerClaims]: 'false' })],
   ];
   for (const [reason, claim] of cases)
     t.same(await review(claim, { seatOf: unasked, namespaceMode: unasked }), { kind: 'untouched', reason });
@@ -171,13 +170,27 @@ t.test('claims that are not made from a template for a pod are never looked at',
 
 t.test('nothing is steered where it is switched off', async t => {
   const off: [string, Partial<ClaimReviewDeps>][] = [
-    ['steering-off', { enabled: () => false }],
-    ['steering-off', { namespaceSteers: name => name !== namespace }],
     ['namespace-observed', { namespaceMode: () => undefined }],
     ['namespace-observed', { namespaceMode: () => 'observe' }],
   ];
   for (const [reason, deps] of off)
     t.same(await review(templateClaim(), { ...deps, seatOf: unasked }), { kind: 'untouched', reason });
+});
+
+t.test('where steering is switched off each request is counted as not steered', async t => {
+  const unsteered = [{ request: 'gpu', reason: 'steering-off' }];
+  const off: [ResourceClaim, Partial<ClaimReviewDeps>][] = [
+    [templateClaim(), { enabled: () => false }],
+    [templateClaim(), { namespaceSteers: name => name !== namespace }],
+    [withAnnotations({ [berth.steerClaims]: 'false' }), {}],
+  ];
+  for (const [claim, deps] of off)
+    t.same(await review(claim, { ...deps, seatOf: unasked }), {
+      kind: 'admitted',
+      ops: [],
+      steered: [],
+      unsteered,
+    });
 });
 
 t.test('only the creation of claims is reviewed', async t => {
@@ -193,10 +206,6 @@ t.test('only the creation of claims is reviewed', async t => {
 t.test('the conditions of the webhook keep every other claim from being sent', async t => {
   const annotations = 'object.metadata.?annotations.orValue({})';
   t.same(claimMatchConditions, [
-    {
-      name: 'not-steering-off',
-      expression: `${annotations}[?'berth.dev/steer-claims'].orValue('') != 'false'`,
-    },
     {
       name: 'not-extended-resource',
       expression: `!('resource.kubernetes.io/extended-resource-claim' in ${annotations})`,

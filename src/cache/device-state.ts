@@ -1,0 +1,359 @@
+import type { DeviceRequestAllocationResult } from '../api/dra.ts';
+import { CelSelectors } from '../cluster/devices/cel/engine.ts';
+import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from '../cluster/devices/claims.ts';
+import type { DeviceSlice } from '../cluster/devices/device.ts';
+import { extendedResourceClasses } from '../cluster/devices/extended-resources.ts';
+import {
+  type DeviceCatalog,
+  type DevicesTaken,
+  type NodeDeviceInfo,
+  nodeDeviceInfo,
+  withoutTakers,
+} from '../cluster/devices/node-device-info.ts';
+import { poolsFor } from '../cluster/devices/pools.ts';
+import { poolKey, SliceIndex } from '../cluster/devices/slice-index.ts';
+import { concernsSlice, type TaintRuleRecord, withTaintRules } from '../cluster/devices/taint-rules.ts';
+import type { NodeRecord } from '../cluster/node-info.ts';
+
+/** Devices kept for a claim that is not allocated yet. */
+export interface DeviceHold {
+  /** Unique in the cluster. */
+  readonly key: string;
+  readonly node: string;
+  readonly results: readonly DeviceRequestAllocationResult[];
+}
+
+const noTakers: ReadonlySet<DevicesTaken> = new Set();
+
+/**
+ * Devices of the cluster and who has them: slices, classes, claims with their templates, and what plans hold. What takes
+ * devices is kept by pool, for a pool says which nodes it is on, whether or not its slices are there yet.
+ */
+export class DeviceState {
+  readonly #selectors = new CelSelectors();
+  /** As published. */
+  readonly #published = new Map<string, DeviceSlice>();
+  /** With what DeviceTaintRules add. */
+  readonly #slices = new SliceIndex();
+  readonly #rules = new Map<string, TaintRuleRecord>();
+  readonly #classes = new Map<string, DeviceClassRecord>();
+  readonly #templates = new Map<string, ClaimTemplateRecord>();
+  readonly #claims = new Map<string, ClaimRecord>();
+  readonly #claimsByName = new Map<string, ClaimRecord>();
+  readonly #claimsByPod = new Map<string, Set<ClaimRecord>>();
+  readonly #takersByPool = new Map<string, Set<DevicesTaken>>();
+  readonly #takenByClaim = new Map<string, DevicesTaken>();
+  readonly #holdsByOwner = new Map<
+    string,
+    ReadonlyMap<string, DeviceHold & { readonly taken: DevicesTaken }>
+  >();
+  readonly #infos = new Map<string, { readonly record: NodeRecord; readonly info: NodeDeviceInfo }>();
+  #catalog: DeviceCatalog | undefined;
+  /** Nodes whose devices have changed since the last question; all of them where it is undefined. */
+  #stale: Set<string> | undefined = new Set();
+  #grew = false;
+
+  get slices(): ReadonlyMap<string, DeviceSlice> {
+    return this.#published;
+  }
+
+  get taintRules(): ReadonlyMap<string, TaintRuleRecord> {
+    return this.#rules;
+  }
+
+  get claims(): ReadonlyMap<string, ClaimRecord> {
+    return this.#claims;
+  }
+
+  get classes(): ReadonlyMap<string, DeviceClassRecord> {
+    return this.#classes;
+  }
+
+  get templates(): ReadonlyMap<string, ClaimTemplateRecord> {
+    return this.#templates;
+  }
+
+  get catalog(): DeviceCatalog {
+    this.#catalog ??= {
+      classes: name => this.#classes.get(name),
+      extended: extendedResourceClasses(this.#classes.values()),
+      selectors: this.#selectors,
+    };
+    return this.#catalog;
+  }
+
+  putSlice(slice: DeviceSlice): void {
+    this.#published.set(slice.name, slice);
+    this.#putSlice(slice);
+    this.#grew = true;
+  }
+
+  removeSlice(name: string): boolean {
+    if (!this.#published.delete(name)) return false;
+    const slice = this.#slices.get(name);
+    if (slice !== undefined) this.#sliceChanged(slice);
+    this.#slices.remove(name);
+    return true;
+  }
+
+  putTaintRule(rule: TaintRuleRecord): void {
+    const before = this.#rules.get(rule.name);
+    this.#rules.set(rule.name, rule);
+    this.#applyRules(before === undefined ? [rule] : [before, rule]);
+  }
+
+  removeTaintRule(name: string): boolean {
+    const rule = this.#rules.get(name);
+    if (rule === undefined) return false;
+    this.#rules.delete(name);
+    this.#applyRules([rule]);
+    return true;
+  }
+
+  #applyRules(changed: readonly TaintRuleRecord[]): void {
+    for (const slice of this.#published.values())
+      if (changed.some(rule => concernsSlice(rule, slice))) this.#putSlice(slice);
+    this.#grew = true;
+  }
+
+  #putSlice(published: DeviceSlice): void {
+    const before = this.#slices.get(published.name);
+    if (before !== undefined) this.#sliceChanged(before);
+    const slice = withTaintRules(published, this.#rules.values());
+    this.#slices.put(slice);
+    this.#sliceChanged(slice);
+  }
+
+  putClass(deviceClass: DeviceClassRecord): void {
+    this.#classes.set(deviceClass.name, deviceClass);
+    this.#classesChanged();
+  }
+
+  removeClass(name: string): boolean {
+    if (!this.#classes.delete(name)) return false;
+    this.#classesChanged();
+    return true;
+  }
+
+  putTemplate(template: ClaimTemplateRecord): void {
+    this.#templates.set(`${template.namespace}/${template.name}`, template);
+    this.#grew = true;
+  }
+
+  removeTemplate({ namespace, name }: ClaimTemplateRecord): boolean {
+    return this.#templates.delete(`${namespace}/${name}`);
+  }
+
+  putClaim(claim: ClaimRecord): void {
+    const before = this.#claims.get(claim.uid);
+    if (before !== undefined) this.#forget(before);
+    this.#claims.set(claim.uid, claim);
+    this.#claimsByName.set(`${claim.namespace}/${claim.name}`, claim);
+    for (const uid of podsOf(claim)) {
+      const ofPod = this.#claimsByPod.get(uid) ?? new Set();
+      this.#claimsByPod.set(uid, ofPod.add(claim));
+    }
+    const results = claim.allocation?.results ?? [];
+    if (results.length > 0) {
+      const taken = { key: claim.uid, results, held: false };
+      this.#takenByClaim.set(claim.uid, taken);
+      this.#take(taken);
+    }
+    // A claim without pods may be where some of a group wait for it.
+    if (before === undefined || (before.allocation === undefined) !== (claim.allocation === undefined))
+      this.#grew = true;
+  }
+
+  removeClaim(uid: string): boolean {
+    const claim = this.#claims.get(uid);
+    if (claim === undefined) return false;
+    this.#forget(claim);
+    this.#claims.delete(uid);
+    const key = `${claim.namespace}/${claim.name}`;
+    if (this.#claimsByName.get(key)?.uid === uid) this.#claimsByName.delete(key);
+    return true;
+  }
+
+  template(namespace: string, name: string): ClaimTemplateRecord | undefined {
+    return this.#templates.get(`${namespace}/${name}`);
+  }
+
+  claim(namespace: string, name: string): ClaimRecord | undefined {
+    return this.#claimsByName.get(`${namespace}/${name}`);
+  }
+
+  /** Claims made for a pod, and those reserved for it. */
+  claimsOf(podUid: string): Iterable<ClaimRecord> {
+    return this.#claimsByPod.get(podUid) ?? [];
+  }
+
+  /** Sets all devices that are held for an owner. */
+  setHolds(owner: string, holds: readonly DeviceHold[]): void {
+    const before = this.#holdsByOwner.get(owner);
+    if (before === undefined && holds.length === 0) return;
+    if (before !== undefined && isSame(before, holds)) return;
+    for (const { taken } of before?.values() ?? []) this.#release(taken);
+    const after = new Map<string, DeviceHold & { readonly taken: DevicesTaken }>();
+    for (const hold of holds) {
+      const taken = { key: hold.key, results: hold.results, held: true };
+      after.set(hold.key, { ...hold, taken });
+      this.#take(taken);
+    }
+    if (after.size === 0) this.#holdsByOwner.delete(owner);
+    else this.#holdsByOwner.set(owner, after);
+  }
+
+  holdsOf(owner: string): Iterable<DeviceHold> {
+    return this.#holdsByOwner.get(owner)?.values() ?? [];
+  }
+
+  nodesHeldFor(owner: string): readonly string[] {
+    return [...this.holdsOf(owner)].map(({ node }) => node);
+  }
+
+  /** Nodes where devices are held for somebody. */
+  *nodesWithHolds(): Iterable<string> {
+    const told = new Set<string>();
+    for (const holds of this.#holdsByOwner.values())
+      for (const { node } of holds.values()) {
+        if (told.has(node)) continue;
+        told.add(node);
+        yield node;
+      }
+  }
+
+  /** The same object as long as nothing has changed for the node; undefined in a cluster without DRA. */
+  infoOf(record: NodeRecord): NodeDeviceInfo | undefined {
+    if (this.#slices.size === 0 && this.#classes.size === 0) return undefined;
+    const known = this.#infos.get(record.name);
+    if (known !== undefined && known.record.labels === record.labels) return known.info;
+    const { catalog } = this;
+    const pools = poolsFor({ name: record.name, labels: record.labels }, this.#slices);
+    const taken = new Set<DevicesTaken>();
+    for (const { driver, pool } of pools.pools)
+      for (const each of this.#takersByPool.get(poolKey(driver, pool)) ?? noTakers) taken.add(each);
+    const info = nodeDeviceInfo(catalog, pools, [...taken]);
+    this.#infos.set(record.name, { record, info });
+    return info;
+  }
+
+  /** The node's devices as if some pods, and all that is held for some owners, were not there. */
+  infoWithout(
+    record: NodeRecord,
+    podUids: ReadonlySet<string>,
+    owners: ReadonlySet<string>,
+  ): NodeDeviceInfo | undefined {
+    const info = this.infoOf(record);
+    if (info === undefined || info.taken.length === 0) return info;
+    const held = new Set([...owners].flatMap(owner => [...this.holdsOf(owner)].map(({ key }) => key)));
+    return withoutTakers(info, ({ key }) => held.has(key) || this.#endsWith(key, podUids));
+  }
+
+  forgetNode(name: string): void {
+    this.#infos.delete(name);
+  }
+
+  /** Nodes whose devices have changed since this was last asked; `all` when none is left as it was. */
+  takeStale(): ReadonlySet<string> | 'all' {
+    const stale = this.#stale;
+    this.#stale = new Set();
+    return stale ?? 'all';
+  }
+
+  /** Whether devices may have come free, or claims may be met now that could not be, since the last question. */
+  takeGrowth(): boolean {
+    const grew = this.#grew;
+    this.#grew = false;
+    return grew;
+  }
+
+  /** Whether a claim ends with some pods: it is theirs, or nobody else has it reserved. */
+  #endsWith(claimUid: string, podUids: ReadonlySet<string>): boolean {
+    const claim = this.#claims.get(claimUid);
+    if (claim === undefined) return false;
+    if (claim.podUid !== undefined) return podUids.has(claim.podUid);
+    return claim.reservedFor.length > 0 && claim.reservedFor.every(uid => podUids.has(uid));
+  }
+
+  #forget(claim: ClaimRecord): void {
+    for (const uid of podsOf(claim)) {
+      const ofPod = this.#claimsByPod.get(uid);
+      ofPod?.delete(claim);
+      if (ofPod?.size === 0) this.#claimsByPod.delete(uid);
+    }
+    const taken = this.#takenByClaim.get(claim.uid);
+    if (taken === undefined) return;
+    this.#takenByClaim.delete(claim.uid);
+    this.#release(taken);
+  }
+
+  #take(taken: DevicesTaken): void {
+    for (const key of poolsOf(taken)) {
+      const takers = this.#takersByPool.get(key) ?? new Set();
+      this.#takersByPool.set(key, takers.add(taken));
+    }
+    this.#takersChanged(taken);
+  }
+
+  #release(taken: DevicesTaken): void {
+    for (const key of poolsOf(taken)) {
+      const takers = this.#takersByPool.get(key);
+      takers?.delete(taken);
+      if (takers?.size === 0) this.#takersByPool.delete(key);
+    }
+    this.#takersChanged(taken);
+    this.#grew = true;
+  }
+
+  #takersChanged({ results }: DevicesTaken): void {
+    const done = new Set<string>();
+    for (const { driver, pool } of results) {
+      const key = poolKey(driver, pool);
+      if (done.has(key)) continue;
+      done.add(key);
+      for (const { reach } of this.#slices.ofPool(driver, pool)) this.#changedAt(reach);
+    }
+  }
+
+  /** A slice also changes what other nodes see of its pool: whether it is complete, and which generation is the newest. */
+  #sliceChanged(slice: DeviceSlice): void {
+    this.#changedAt(slice.reach);
+    for (const { reach } of this.#slices.ofPool(slice.driver, slice.pool)) this.#changedAt(reach);
+  }
+
+  #changedAt(reach: DeviceSlice['reach']): void {
+    if (reach.kind === 'node') {
+      this.#infos.delete(reach.name);
+      this.#stale?.add(reach.name);
+    } else this.#changedEverywhere();
+  }
+
+  #classesChanged(): void {
+    this.#catalog = undefined;
+    this.#grew = true;
+    this.#changedEverywhere();
+  }
+
+  #changedEverywhere(): void {
+    this.#infos.clear();
+    this.#stale = undefined;
+  }
+}
+
+function podsOf({ podUid, reservedFor }: ClaimRecord): ReadonlySet<string> {
+  return new Set(podUid === undefined ? reservedFor : [podUid, ...reservedFor]);
+}
+
+function poolsOf({ results }: DevicesTaken): ReadonlySet<string> {
+  return new Set(results.map(({ driver, pool }) => poolKey(driver, pool)));
+}
+
+function isSame(before: ReadonlyMap<string, DeviceHold>, holds: readonly DeviceHold[]): boolean {
+  return (
+    before.size === holds.length &&
+    holds.every(({ key, node, results }) => {
+      const known = before.get(key);
+      return known?.node === node && JSON.stringify(known.results) === JSON.stringify(results);
+    })
+  );
+}

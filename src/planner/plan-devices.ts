@@ -1,0 +1,84 @@
+import { chooseDevices } from '../cluster/devices/choose-devices.ts';
+import type { MemberDevices } from '../cluster/devices/device-choice.ts';
+import { type DevicesTaken, withTakers } from '../cluster/devices/node-device-info.ts';
+import type { NodePools } from '../cluster/devices/pools.ts';
+import type { NodeInfo } from '../cluster/node-info.ts';
+import type { MemberDemand } from '../group/demand.ts';
+import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
+import { demandOn, questionOn } from './device-fit.ts';
+import type { GroupPlan } from './plan.ts';
+import type { PlanInput } from './plan-input.ts';
+import type { Undecided } from './rejection.ts';
+
+/** Ranks that are to stand on one node and have claims to be met there. */
+interface Share {
+  readonly node: NodeInfo;
+  readonly ranks: readonly number[];
+}
+
+/**
+ * Gives a plan its devices: node by node those of all members there together. What kinds of members ask for was counted
+ * kind by kind, or leader beside workers; where there are more kinds on one node, their devices may not be found together,
+ * and the plan is undecided. Where nothing can be told of a claim, its member is planned without devices.
+ */
+export function withDevices(input: PlanInput, plan: GroupPlan): GroupPlan | Undecided {
+  const shares = sharesOf(input, plan);
+  if (shares.length === 0) return plan;
+  const byRank: SeatDevices[] = plan.nodes.map(() => noSeatDevices);
+  // Devices that several nodes reach must not be given twice.
+  const chosen: DevicesTaken[] = [];
+  for (const { node, ranks } of shares) {
+    const members = membersOn(node, ranks, input.demands, chosen);
+    if (typeof members === 'string') return { kind: 'undecided', reason: members };
+    members.forEach(({ claims, results, rung }, at) => {
+      const rank = ranks[at] ?? 0;
+      byRank[rank] = { claims, rung };
+      chosen.push({ key: `rank ${rank}`, results, held: true });
+    });
+  }
+  return { ...plan, devices: byRank };
+}
+
+function sharesOf({ demands, fixed, snapshot }: PlanInput, { nodes }: GroupPlan): readonly Share[] {
+  const byNode = new Map<number, number[]>();
+  demands.forEach((demand, rank) => {
+    const index = snapshot.tree.indexByNodeName.get(nodes[rank] ?? '');
+    const node = index === undefined ? undefined : snapshot.nodes.at(index);
+    if (index === undefined || node === undefined || fixed?.has(rank)) return;
+    if (demandOn(node, demand).claims.length === 0) return;
+    const ranks = byNode.get(index);
+    if (ranks === undefined) byNode.set(index, [rank]);
+    else ranks.push(rank);
+  });
+  return [...byNode].flatMap(([index, ranks]) => {
+    const node = snapshot.nodes.at(index);
+    return node === undefined ? [] : [{ node, ranks }];
+  });
+}
+
+/** Empty where nothing can be told, else by position in `ranks`; a sentence where they cannot have devices together. */
+function membersOn(
+  node: NodeInfo,
+  ranks: readonly number[],
+  demands: readonly MemberDemand[],
+  chosen: readonly DevicesTaken[],
+): readonly MemberDevices[] | string {
+  const { devices } = node;
+  if (devices === undefined) return [];
+  const here = ranks.flatMap(rank => demands[rank] ?? []);
+  const asked = here.map(demand => demandOn(node, demand));
+  const left = isShared(devices.pools) ? withTakers(devices, chosen) : devices;
+  const choice = chooseDevices({
+    ...questionOn(node, left),
+    members: asked.map(({ claims }) => claims),
+    minRung: here.find(({ devices }) => devices?.minRung !== undefined)?.devices?.minRung,
+    steerable: asked.every(({ steerable }) => steerable),
+  });
+  if (choice.kind === 'none')
+    return `devices for ${here.length} members on ${node.record.name} could not be found together (${choice.cause})`;
+  return choice.kind === 'chosen' ? choice.members : [];
+}
+
+function isShared({ pools }: NodePools): boolean {
+  return pools.some(({ slices }) => slices.some(({ reach }) => reach.kind !== 'node'));
+}
