@@ -249,7 +249,9 @@ export function watchStranded(t: Test, cluster: Cluster, namespace: string): Rea
       const isPinned =
         pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution !== undefined;
       const scheduled = conditionOf(pod, 'PodScheduled');
-      if (isPinned && scheduled?.reason === 'Unschedulable')
+      // Those that share a claim wait for the first of them to have it allocated.
+      const waitsForShared = scheduled?.message?.includes('in the process of being allocated');
+      if (isPinned && scheduled?.reason === 'Unschedulable' && !waitsForShared)
         stranded.add(`${pod.metadata.name}: ${scheduled.message}`);
     }),
   );
