@@ -62,21 +62,23 @@ func allocateDevices(ctx context.Context, q allocation) answer {
 	if results == nil {
 		return answer{"results": nil}
 	}
-	claims := make([][]map[string]any, len(results))
+	claims := make([]map[string]any, len(results))
 	for i, result := range results {
-		claims[i] = []map[string]any{}
+		devices := []map[string]any{}
 		for _, device := range result.Devices.Results {
 			consumed := map[string]string{}
 			for name, quantity := range device.ConsumedCapacity {
 				consumed[string(name)] = quantity.AsDec().String()
 			}
-			claims[i] = append(claims[i], map[string]any{
-				"request":  device.Request,
-				"device":   fmt.Sprintf("%s//%s//%s", device.Driver, device.Pool, device.Device),
-				"admin":    device.AdminAccess != nil && *device.AdminAccess,
-				"consumed": consumed,
+			devices = append(devices, map[string]any{
+				"request":     device.Request,
+				"device":      fmt.Sprintf("%s//%s//%s", device.Driver, device.Pool, device.Device),
+				"admin":       device.AdminAccess != nil && *device.AdminAccess,
+				"consumed":    consumed,
+				"tolerations": device.Tolerations,
 			})
 		}
+		claims[i] = map[string]any{"devices": devices, "nodeSelector": result.NodeSelector}
 	}
 	return answer{"results": claims}
 }
