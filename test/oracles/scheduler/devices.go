@@ -23,17 +23,6 @@ type allocation struct {
 	Taken []resourceapi.DeviceRequestAllocationResult `json:"taken"`
 }
 
-// Defaults of Kubernetes 1.37.
-var deviceFeatures = structured.Features{
-	AdminAccess:             true,
-	ConsumableCapacity:      true,
-	DeviceBindingAndStatus:  true,
-	DeviceTaints:            true,
-	FractionalCapacityRange: true,
-	PartitionableDevices:    true,
-	PrioritizedList:         true,
-}
-
 var selectorCache = dracel.NewCache(1000, dracel.Features{EnableConsumableCapacity: true})
 
 type classes []*resourceapi.DeviceClass

@@ -2,9 +2,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"os"
@@ -31,36 +29,13 @@ type question struct {
 	Devices  *allocation           `json:"devices"`
 }
 
-type answer map[string]any
-
 func main() {
 	filters, err := newFilters(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	in := bufio.NewScanner(os.Stdin)
-	in.Buffer(nil, 64<<20)
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
-	encoder := json.NewEncoder(out)
-	for in.Scan() {
-		var q question
-		var a answer
-		if err := json.Unmarshal(in.Bytes(), &q); err != nil {
-			a = answer{"error": err.Error()}
-		} else {
-			a = reply(q, filters)
-		}
-		if err := encoder.Encode(a); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-	if err := in.Err(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	answerLines(func(q question) answer { return reply(q, filters) })
 }
 
 func reply(q question, f *filters) answer {

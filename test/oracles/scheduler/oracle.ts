@@ -7,11 +7,21 @@ import { runGo } from '../../../hack/bed/go-command.ts';
 
 export type Answer = Readonly<Record<string, unknown>>;
 
+/** Kubernetes that the Go program is made of. Of 1.36 it has the structured allocator alone. */
+export type Release = '1.36' | '1.37';
+
 const folder = import.meta.dirname;
+const packages: Readonly<Record<Release, readonly string[]>> = {
+  '1.36': ['-modfile=go.1.36.mod', 'devices.go', 'lines.go', 'main-1.36.go'],
+  '1.37': ['.'],
+};
 
 /** Asks the Go program all questions, one JSON object each, and gives its answers in the same order. */
-export async function ask(questions: readonly unknown[]): Promise<readonly Answer[]> {
-  const oracle = await buildOracle();
+export async function ask(
+  questions: readonly unknown[],
+  release: Release = '1.37',
+): Promise<readonly Answer[]> {
+  const oracle = await buildOracle(release);
   return new Promise((resolve, reject) => {
     const child = spawn(oracle, { stdio: ['pipe', 'pipe', 'pipe'] });
     const output: Buffer[] = [];
@@ -30,15 +40,15 @@ export async function ask(questions: readonly unknown[]): Promise<readonly Answe
 }
 
 /** Builds the Go program once per state of its sources. */
-async function buildOracle(): Promise<string> {
+async function buildOracle(release: Release): Promise<string> {
   const hash = createHash('sha256');
   const sources = readdirSync(folder).filter(name => name.startsWith('go.') || name.endsWith('.go'));
   for (const name of sources.sort()) hash.update(name).update(readFileSync(join(folder, name)));
-  const place = join(cacheFolder(), 'oracles', `scheduler-${hash.digest('hex').slice(0, 16)}`);
+  const place = join(cacheFolder(), 'oracles', `scheduler-${release}-${hash.digest('hex').slice(0, 16)}`);
   if (existsSync(place)) return place;
   mkdirSync(join(cacheFolder(), 'oracles'), { recursive: true });
   const fresh = `${place}.${process.pid}`;
-  await runGo({ arguments: ['build', '-mod=mod', '-o', fresh, '.'], folder });
+  await runGo({ arguments: ['build', '-mod=mod', '-o', fresh, ...packages[release]], folder });
   renameSync(fresh, place);
   return place;
 }
