@@ -356,4 +356,20 @@ export const capacity: Sketches = {
       claim('d', [asks('2Gi')]),
     ],
   },
+  'the least of the valid values': {
+    slices: [slice('s', [shared('a', '8Gi', { default: '4Gi', validValues: ['2Gi', '4Gi'] })])],
+    claims: [claim('c', [asks('2Gi')])],
+  },
+  'the most of a range': {
+    slices: [slice('s', [shared('a', '16Gi', { default: '2Gi', validRange: { min: '2Gi', max: '8Gi' } })])],
+    claims: [claim('c', [asks('8Gi')])],
+  },
+  'the most of a range, by steps': {
+    slices: [
+      slice('s', [
+        shared('a', '16Gi', { default: '2Gi', validRange: { min: '2Gi', step: '3Gi', max: '8Gi' } }),
+      ]),
+    ],
+    claims: [claim('c', [asks('6Gi'), asks('2Gi', 'q')])],
+  },
 };

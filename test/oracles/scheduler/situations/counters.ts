@@ -238,4 +238,9 @@ export const counters: Sketches = {
     slices: counted('1', [part('a', '500m'), part('b', '501m'), part('c', '500m')]),
     claims: [claim('c', [request('r', { count: 2 })])],
   },
+  'all counters in use, and a device that draws nothing': {
+    slices: counted('8Gi', [part('a', '8Gi'), part('b', '0'), 'c']),
+    claims: [claim('c', [request('r'), request('q')])],
+    allocated: [taken('a')],
+  },
 };
