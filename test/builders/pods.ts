@@ -22,6 +22,8 @@ export interface Ask {
   readonly tolerations?: readonly Toleration[];
   readonly affinity?: Affinity;
   readonly hostPort?: number;
+  /** Claims by the pod's own name for them: the template behind each, or `claim:<name>` for a claim that is there. */
+  readonly claims?: Readonly<Record<string, string>>;
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
 }
@@ -57,8 +59,14 @@ export function containerOf({ gpu, cpu, memoryGi, hostPort }: Ask): Container {
 }
 
 export function specOf(ask: Ask): PodSpec {
-  const { nodeSelector, tolerations, affinity } = ask;
+  const { nodeSelector, tolerations, affinity, claims } = ask;
+  const resourceClaims = Object.entries(claims ?? {}).map(([name, behind]) =>
+    behind.startsWith('claim:')
+      ? { name, resourceClaimName: behind.slice('claim:'.length) }
+      : { name, resourceClaimTemplateName: behind },
+  );
   return {
+    ...(resourceClaims.length > 0 && { resourceClaims }),
     containers: [containerOf(ask)],
     ...(nodeSelector && { nodeSelector }),
     ...(tolerations && { tolerations }),

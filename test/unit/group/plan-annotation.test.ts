@@ -45,6 +45,69 @@ t.test('a plan is written compactly and read back', async t => {
   t.same(parsePlanAnnotation(text), plan);
 });
 
+t.test('devices stand in it by rank, pools by number', async t => {
+  const device = (name: string) => ({ driver: 'gpu.nvidia.com', pool: 'n0', device: name });
+  const withDevices: PlanAnnotation = {
+    ...plan,
+    devices: [
+      {
+        claims: [
+          {
+            claim: 'devices',
+            requests: [
+              { request: 'gpu', devices: [device('gpu-0'), device('gpu-1')] },
+              {
+                request: 'nic/any',
+                devices: [
+                  { driver: 'dra.net', pool: 'n0', device: 'efa0', consumedCapacity: { bandwidth: '10G' } },
+                ],
+              },
+            ],
+          },
+        ],
+        rung: 'pcie',
+      },
+      { claims: [{ claim: 'none', requests: [] }], rung: undefined },
+      { claims: [], rung: undefined },
+    ],
+  };
+  const text = formatPlanAnnotation(withDevices);
+  t.ok(
+    text.endsWith(
+      ',"pools":[["gpu.nvidia.com","n0"],["dra.net","n0"]],' +
+        '"devices":[[["devices",["gpu",[0,"gpu-0"],[0,"gpu-1"]],["nic/any",[1,"efa0",{"bandwidth":"10G"}]]]],[["none"]],[]],' +
+        '"alignment":["pcie","",""]}',
+    ),
+    text,
+  );
+  t.same(parsePlanAnnotation(text), withDevices);
+  const broken = (change: (value: Record<string, unknown>) => void) => {
+    const value = JSON.parse(text);
+    change(value);
+    return parsePlanAnnotation(JSON.stringify(value));
+  };
+  const cases: [string, unknown, string][] = [
+    ['devices', [], 'devices must have one list for each node'],
+    ['devices', [[], [], 1], 'devices of rank 2 cannot be read'],
+    ['devices', [[['d', ['r', [2, 'x']]]], [], []], 'devices of rank 0 cannot be read'],
+    ['devices', [[['d', ['r', [0, 1]]]], [], []], 'devices of rank 0 cannot be read'],
+    ['devices', [[['d', ['r', [0, 'x', { a: 1 }]]]], [], []], 'devices of rank 0 cannot be read'],
+    ['devices', [[['d', ['r', [0, 'x', {}, 1]]]], [], []], 'devices of rank 0 cannot be read'],
+    ['devices', [[['d', 'r']], [], []], 'devices of rank 0 cannot be read'],
+    ['alignment', ['pcie'], 'alignment must have one word for each node'],
+    ['alignment', ['near', '', ''], 'alignment of rank 0 is no rung'],
+    ['pools', [['a']], 'pools must hold a driver and a name each'],
+  ];
+  for (const [key, bad, problem] of cases)
+    t.match(
+      broken(value => {
+        value[key] = bad;
+      }),
+      { code: 'InvalidPlan', message: `the plan annotation: ${problem}` },
+      problem,
+    );
+});
+
 const name = fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?$/);
 const resources = fc
   .uniqueArray(
