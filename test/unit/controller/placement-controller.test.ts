@@ -2,6 +2,7 @@ import pino from 'pino';
 import t from 'tap';
 import type { Pod } from '../../../src/api/kubernetes.ts';
 import { berth, k8s } from '../../../src/api/names.ts';
+import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import type { JsonPatchOperation } from '../../../src/cluster/node-affinity.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { PlacementController } from '../../../src/controller/placement-controller.ts';
@@ -9,6 +10,8 @@ import { PlacementReport, type PlacementReportSinks } from '../../../src/control
 import { WaitingList } from '../../../src/controller/waiting-list.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
 import { WorkQueue } from '../../../src/kube/work-queue.ts';
+import { p4dLike, wants } from '../../builders/device-nodes.ts';
+import { addClaim, addTemplate, type ClaimParts, publish } from '../../builders/dra.ts';
 import { cacheOf, drawFleet } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode } from '../../builders/planning.ts';
@@ -27,20 +30,20 @@ const fleet = drawFleet(`
 const log = pino({ level: 'silent' });
 
 interface Write {
-  readonly kind: 'patch' | 'delete';
+  readonly kind: 'patch' | 'delete' | 'delete claim';
   readonly pod: string;
   readonly ops: readonly JsonPatchOperation[];
 }
 
 interface World {
+  readonly cache?: ClusterCache;
   readonly mode?: 'pin' | 'extender';
   readonly singles?: boolean;
   readonly mayAct?: () => boolean;
 }
 
 /** A controller on a real cache, whose writes are recorded and answered when the test says so. */
-function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {}) {
-  const cache = cacheOf(fleet);
+function world({ cache = cacheOf(fleet), mode = 'pin', singles = false, mayAct = () => true }: World = {}) {
   const labels = {
     [k8s.namespaceName]: 'serving',
     [berth.mode]: mode,
@@ -52,6 +55,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
   const failures: Error[] = [];
   const writes: Write[] = [];
   const conditions: string[] = [];
+  const rungs: string[] = [];
   const answers: (() => void)[] = [];
   const answered = () => new Promise<void>(resolve => answers.push(resolve));
   const sinks: PlacementReportSinks = {
@@ -64,7 +68,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
     countStranded: () => {},
     countReplan: () => {},
     countInvalid: () => {},
-    countAlignment: () => {},
+    countAlignment: rung => void rungs.push(rung),
     countClaimRemade: () => {},
     refused: () => {},
   };
@@ -90,7 +94,10 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
         return Promise.resolve(true);
       },
       isAsSeen: pod => Promise.resolve(!boundMeanwhile.has(pod.name)),
-      deleteClaim: async () => true,
+      deleteClaim: claim => {
+        writes.push({ kind: 'delete claim', pod: claim.name, ops: [] });
+        return Promise.resolve(true);
+      },
       isStale: () => false,
     },
     report: new PlacementReport({ cache, sinks, log, ...time }),
@@ -110,7 +117,7 @@ function world({ mode = 'pin', singles = false, mayAct = () => true }: World = {
   const see = (...pods: Pod[]) => {
     for (const pod of pods) cache.pods.upsert(decode(pod));
   };
-  return { boundMeanwhile, failures, cache, controller, clock, writes, conditions, answer, see };
+  return { boundMeanwhile, failures, cache, controller, clock, writes, conditions, rungs, answer, see };
 }
 
 const group = new LwsGroup({ size: 2, worker: { gpu: 8 } });
@@ -337,4 +344,108 @@ t.test('who may not act writes nothing, and nothing is lost by that', async t =>
   w.controller.reviewAll();
   await w.clock.advance(50);
   t.equal(w.writes.length, 1);
+});
+
+t.test('groups with claims', async t => {
+  const claiming = new LwsGroup({ size: 2, worker: { cpu: 1, claims: { devices: 'pair' } } });
+  const claimOf = (pod: Pod, more: Partial<ClaimParts> = {}): ClaimParts => ({
+    name: `${pod.metadata.name}-devices`,
+    spec: wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] }).spec,
+    pod: { name: pod.metadata.name ?? '', uid: pod.metadata.uid ?? '', calls: 'devices' },
+    ...more,
+  });
+
+  const withDevices = (steersClaims = true, annotations: Record<string, string> = {}) => {
+    const cache = new ClusterCache({ levels: fleet.levels, steersClaims });
+    cache.nodes.replace(fleet.nodes.map(decodeNode));
+    publish(cache, { a: p4dLike() });
+    addTemplate(cache, wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] }), { annotations });
+    const here = world({ cache });
+    cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(claiming.owner()));
+    cache.statefulSets.upsert(decodeStatefulSet(claiming.workerSet()));
+    return here;
+  };
+  const told = ({ writes }: ReturnType<typeof world>) => writes.map(({ kind, pod }) => `${kind} ${pod}`);
+
+  t.test('get a plan with devices, and each pod is told how near its own stand', async t => {
+    const here = withDevices();
+    here.see(claiming.leader(), claiming.worker(1));
+    await here.clock.advance(20);
+    await settle();
+    const written = here.writes[0]?.ops.flatMap(op => ('value' in op ? [op.value] : [])) ?? [];
+    t.ok(written.includes('pcie'), 'the leader has its alignment');
+    t.ok(written.some(value => typeof value === 'string' && value.includes('"devices"')));
+    await here.answer();
+    await here.clock.advance(20);
+    await settle();
+    t.match(here.writes.find(({ pod }) => pod === 'llm-0-1')?.ops, [
+      { path: '/metadata/annotations/berth.dev~1alignment', value: 'pcie' },
+    ]);
+    t.same(here.rungs, ['pcie', 'pcie'], 'counted once for each member');
+  });
+
+  t.test('have claims that nobody steered made again before their pods go on', async t => {
+    const here = withDevices();
+    addClaim(here.cache, claimOf(claiming.leader()));
+    addClaim(here.cache, claimOf(claiming.worker(1)));
+    here.see(claiming.leader(), claiming.worker(1));
+    await here.clock.advance(20);
+    await settle();
+    t.same(told(here), ['delete claim llm-0-devices', 'patch llm-0']);
+    await here.answer();
+    await here.clock.advance(20);
+    await settle();
+    t.same(told(here).slice(2), ['delete claim llm-0-1-devices', 'patch llm-0-1']);
+  });
+
+  t.test('keep every claim that is not for Berth to make again', async t => {
+    const steered = wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] }).spec;
+    const [first] = steered.devices?.requests ?? [];
+    const alternatives = first?.exactly === undefined ? [] : [{ name: 'berth', ...first.exactly }];
+    const cases: [string, ClaimParts, ReturnType<typeof withDevices>][] = [
+      ['it has devices', claimOf(claiming.leader(), { allocated: ['gpu.nvidia.com/b/x'] }), withDevices()],
+      [
+        'it is steered already',
+        claimOf(claiming.leader(), {
+          spec: { devices: { requests: [{ name: 'gpu', firstAvailable: alternatives }] } },
+        }),
+        withDevices(),
+      ],
+      [
+        'its user forbids steering',
+        claimOf(claiming.leader(), { annotations: { [berth.steerClaims]: 'false' } }),
+        withDevices(),
+      ],
+      ['steering is off', claimOf(claiming.leader()), withDevices(false)],
+      [
+        'another pod had it',
+        claimOf(claiming.leader(), { pod: { name: 'llm-0', uid: 'of-before', calls: 'devices' } }),
+        withDevices(),
+      ],
+      ['it was made by hand', { name: 'by-hand', reservedFor: [claiming.leaderUid()] }, withDevices()],
+    ];
+    for (const [why, parts, here] of cases) {
+      addClaim(here.cache, parts);
+      here.see(claiming.leader());
+      await here.clock.advance(20);
+      await settle();
+      t.same(told(here), ['patch llm-0'], why);
+    }
+  });
+
+  t.test('delete nothing when the Lease is lost', async t => {
+    let acts = true;
+    const cache = new ClusterCache({ levels: fleet.levels, steersClaims: true });
+    cache.nodes.replace(fleet.nodes.map(decodeNode));
+    publish(cache, { a: p4dLike() });
+    addTemplate(cache, wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] }));
+    const here = world({ cache, mayAct: () => acts });
+    cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(claiming.owner()));
+    addClaim(cache, claimOf(claiming.leader()));
+    here.see(claiming.leader());
+    acts = false;
+    await here.clock.advance(20);
+    await settle();
+    t.same(told(here), []);
+  });
 });
