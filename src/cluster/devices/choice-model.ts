@@ -1,13 +1,13 @@
 import type { DeviceRequest, DeviceRequestBody } from '../../api/dra.ts';
-import { isAlignable, kindOf } from './alignment.ts';
+import { kindOf } from './alignment.ts';
 import { maxResults } from './allocator/wanted-request.ts';
 import { readCounters } from './choice-counters.ts';
 import { devicesOn, type NodeDevices } from './choice-input.ts';
+import { placesOn, sortDevices } from './choice-sorts.ts';
 import type { WantedClaim } from './claims.ts';
-import { type Device, type DeviceKey, deviceKey } from './device.ts';
-import { familyOf, withoutRdma } from './device-family.ts';
+import type { Device, DeviceKey } from './device.ts';
 import { isTainted } from './device-taints.ts';
-import { type Localities, type Locality, localitiesOf, localityOf, valuesOf } from './locality.ts';
+import { type Locality, localitiesOf } from './locality.ts';
 import { selectionOf } from './request-selection.ts';
 
 /**
@@ -23,7 +23,6 @@ export interface ChoiceModel {
   /** For the member at the same index. */
   readonly demands: readonly ModelledDemand[];
   readonly start: ChoiceState;
-  readonly localities: Localities;
 }
 
 export interface Sort {
@@ -84,30 +83,53 @@ export interface Rule {
 const mostRecipes = 16;
 
 /**
+ * What devices are told apart by beside requests, rules and counters: where they are and what they are good for, for
+ * choices; where they are alone, where it matters that members are aligned but not how; nothing, where any devices do.
+ */
+export type SortDetail = 'usefulness' | 'places' | 'nothing';
+
+/**
  * The model of a choice, or the reason why only the allocator itself can make it: features that devices take part in
  * otherwise than one by one as a whole, and selectors without a verdict.
  */
 export function buildChoiceModel(
   nodeDevices: NodeDevices,
   members: readonly (readonly WantedClaim[])[],
+  detail: SortDetail,
 ): ChoiceModel | { readonly opaque: string } {
   const { pools, node, used, numaOf } = nodeDevices;
   if (pools.problem !== undefined) return { opaque: pools.problem };
   const devices = devicesOn(pools);
-  const localities = localitiesOf(devices, node, numaOf);
   const counters = readCounters(pools, devices, used);
   if ('opaque' in counters) return counters;
   const draft = new Draft(nodeDevices);
   const byText = new Map<string, DraftDemand>();
+  const byClaims = new Map<readonly WantedClaim[], DraftDemand>();
   const drafts: DraftDemand[] = [];
   for (const claims of members) {
-    const text = JSON.stringify(claims);
-    const demand = byText.get(text) ?? draft.demand(claims);
-    if ('opaque' in demand) return demand;
-    byText.set(text, demand);
+    let demand = byClaims.get(claims);
+    if (demand === undefined) {
+      const text = JSON.stringify(claims);
+      const read = byText.get(text) ?? draft.demand(claims);
+      if ('opaque' in read) return read;
+      byText.set(text, read);
+      byClaims.set(claims, read);
+      demand = read;
+    }
     drafts.push(demand);
   }
-  const { sorts, sortsOf } = sortDevices(draft, devices, localities, counters.takes, used.devices);
+  const free = devices.filter(({ key }) => !used.devices.has(key));
+  const { sorts, sortsOf } = sortDevices(free, {
+    matching: draft.matching,
+    attributes: draft.attributes,
+    takes: counters.takes,
+    // With rules, too: where places are known, parts of the node that a rule tells apart may still be equal.
+    places:
+      detail === 'nothing' && draft.attributes.length === 0
+        ? undefined
+        : placesOn(devices, localitiesOf(devices, node, numaOf), detail === 'usefulness'),
+    keepsUnasked: detail === 'usefulness',
+  });
   const modelled = new Map<DraftDemand, ModelledDemand>();
   for (const demand of byText.values())
     modelled.set(demand, { recipes: demand.recipes.map(recipe => finish(recipe, sorts, sortsOf)) });
@@ -117,7 +139,6 @@ export function buildChoiceModel(
     attributes: draft.attributes.length,
     demands: drafts.map(demand => modelled.get(demand) ?? { recipes: [] }),
     start: { left: sorts.map(sort => sort.devices.length), counters: counters.left },
-    localities,
   };
 }
 
@@ -248,60 +269,6 @@ function joined(before: DraftRecipe, after: DraftRecipe): DraftRecipe {
     asks: new Set([...rule.asks].map(index => index + offset)),
   }));
   return { asks: [...before.asks, ...after.asks], rules: [...before.rules, ...rules] };
-}
-
-function sortDevices(
-  draft: Draft,
-  devices: readonly Device[],
-  localities: Localities,
-  takesOf: ReadonlyMap<DeviceKey, Sort['takes']>,
-  used: ReadonlySet<DeviceKey>,
-): { readonly sorts: readonly Sort[]; readonly sortsOf: readonly (readonly number[])[] } {
-  const indexBySignature = new Map<string, number>();
-  const sorts: (Sort & { readonly devices: Device[] })[] = [];
-  const sortsOf: number[][] = draft.matching.map(() => []);
-  const secondRate = withoutRdma(devices);
-  for (const device of devices) {
-    if (used.has(device.key)) continue;
-    const matched = [...draft.matching.keys()].filter(index => draft.matching[index]?.has(device.key));
-    const alignable = isAlignable(device);
-    // What is neither asked for nor to be aligned has no part in this.
-    if (matched.length === 0 && !alignable) continue;
-    const sort = {
-      devices: [device],
-      locality: localityOf(localities, device),
-      driver: device.id.driver,
-      family: familyOf(device),
-      isSecondRate: secondRate.has(device.key),
-      alignable,
-      values: draft.attributes.map(name => ruleValue(device, name)),
-      takes: takesOf.get(device.key) ?? [],
-      counterSet: counterSetOf(device),
-    };
-    const { devices: _, ...told } = sort;
-    const signature = JSON.stringify([matched, told]);
-    const known = indexBySignature.get(signature);
-    if (known !== undefined) {
-      sorts[known]?.devices.push(device);
-      continue;
-    }
-    indexBySignature.set(signature, sorts.length);
-    for (const index of matched) sortsOf[index]?.push(sorts.length);
-    sorts.push(sort);
-  }
-  return { sorts, sortsOf };
-}
-
-/** A list equals nothing but itself, for gate DRAListTypeAttributes is off by default. */
-function ruleValue({ key, attributes }: Device, name: string): string | undefined {
-  const attribute = attributes.get(name);
-  const [value, ...more] = valuesOf(attribute);
-  return more.length > 0 || Array.isArray(attribute?.value) ? `list of ${key}` : value;
-}
-
-function counterSetOf({ id, consumesCounters }: Device): string | undefined {
-  const [name] = consumesCounters.keys();
-  return name === undefined || consumesCounters.size > 1 ? undefined : deviceKey({ ...id, device: name });
 }
 
 function finish(

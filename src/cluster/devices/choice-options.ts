@@ -48,6 +48,22 @@ export function isAimable({ isPlain, kinds }: Recipe): boolean {
   return isPlain && kinds.length > 0;
 }
 
+/**
+ * The aims by which all options that may do are listed, the finest rung first.
+ * @param hasAlternatives then it matters whether the recipe can be had at all
+ */
+export function aimsOf(recipe: Recipe, minRung: Rung | undefined, hasAlternatives: boolean): readonly Aim[] {
+  if (!isAimable(recipe)) return ['any'];
+  if (minRung === undefined || minRung === 'host' || hasAlternatives) return ['pcie', 'numa', 'any'];
+  return minRung === 'pcie' ? ['pcie'] : ['pcie', 'numa'];
+}
+
+/** Whether an option belongs to an aim, rather than to a finer one by which it was listed before. */
+export function isListedAt(aim: Aim, recipe: Recipe, rung: Rung | undefined): boolean {
+  if (aim === 'numa') return rung !== 'pcie';
+  return aim === 'pcie' || !isAimable(recipe) || rung === 'host';
+}
+
 /** How many members of a recipe can be aligned at a rung at most, each by itself; Infinity when that is not known. */
 export function mostAligned(
   model: ChoiceModel,
@@ -212,17 +228,26 @@ class Lister {
 
   #reached(): Pick<ChoiceOption, 'rung' | 'spread'> {
     const numaNodes = new Set<string | undefined>();
+    // Shares dealt out at roots are in proportion at roots, and there is no finer rung.
+    const isAtRoots = this.#quotas?.rung === 'pcie';
     const kinds = this.#recipe.kinds.map((): Locality[] => []);
     for (const { ask, sort, count } of this.#takes) {
       const taken = this.#model.sorts[sort];
       if (taken === undefined || !taken.alignable) continue;
-      const className = this.#recipe.asks[ask]?.className ?? '';
-      const kind = this.#recipe.kinds.indexOf(kindOf(taken.driver, className));
-      for (let index = 0; index < count; index++) kinds[kind]?.push(taken.locality);
       numaNodes.add(taken.locality.numa[0]);
+      if (isAtRoots) continue;
+      const ofKind = kinds[this.#kindOf(ask, taken)];
+      for (let index = 0; index < count; index++) ofKind?.push(taken.locality);
     }
-    const rung = rungOfKinds(kinds.filter(places => places.length > 0));
+    const rung = isAtRoots ? 'pcie' : rungOfKinds(kinds.filter(places => places.length > 0));
     return { rung, spread: numaNodes.size };
+  }
+
+  #kindOf(index: number, { driver }: Sort): number {
+    const { asks, kinds, isPlain } = this.#recipe;
+    const ask = asks[index];
+    if (isPlain && ask?.kind !== undefined) return ask.kind;
+    return kinds.indexOf(kindOf(driver, ask?.className ?? ''));
   }
 }
 

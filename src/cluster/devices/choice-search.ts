@@ -2,11 +2,14 @@ import { isWithin, type Rung } from './alignment.ts';
 import type { ChoiceModel, ChoiceState, ModelledDemand, Recipe } from './choice-model.ts';
 import {
   type Aim,
+  aimsOf,
   type Budget,
   type ChoiceOption,
   isAimable,
+  isListedAt,
   listOptions,
   mostAligned,
+  mostMembers,
 } from './choice-options.ts';
 import { type StateKey, stateKeyOf } from './choice-symmetry.ts';
 import { type Usefulness, usefulnessOf } from './choice-usefulness.ts';
@@ -14,8 +17,6 @@ import { type Usefulness, usefulnessOf } from './choice-usefulness.ts';
 export interface SearchRequest {
   readonly model: ChoiceModel;
   readonly minRung: Rung | undefined;
-  /** `any` is content with the first choice that gives every member its devices. */
-  readonly goal: 'best' | 'any';
   readonly steps: number;
 }
 
@@ -70,18 +71,18 @@ const walkSteps = 100_000;
 class Search {
   readonly #model: ChoiceModel;
   readonly #minRung: Rung | undefined;
-  readonly #goal: 'best' | 'any';
   readonly #keyOf: StateKey;
   readonly #usefulness: (state: ChoiceState) => Usefulness;
   readonly #known = new Map<string, Reached | undefined>();
+  /** How many members of which demand there are from each member on. */
+  readonly #counts: (ReadonlyMap<ModelledDemand, number> | undefined)[] = [];
   readonly #rootsTellNuma: boolean;
   readonly #budget: Budget;
   readonly #steps: number;
 
-  constructor({ model, minRung, goal, steps }: SearchRequest) {
+  constructor({ model, minRung, steps }: SearchRequest) {
     this.#model = model;
     this.#minRung = minRung;
-    this.#goal = goal;
     this.#keyOf = stateKeyOf(model);
     this.#usefulness = usefulnessOf(model);
     this.#rootsTellNuma = model.sorts.every(
@@ -109,11 +110,12 @@ class Search {
   }
 
   #reach(member: number, demand: ModelledDemand, state: ChoiceState): Reached | undefined {
+    if (!this.#hasEnough(member, state)) return undefined;
     const rest = this.#bound(member + 1, state);
     for (const [index, recipe] of demand.recipes.entries()) {
       let best: Reached | undefined;
       let hasOption = false;
-      for (const aim of this.#aims(demand, recipe)) {
+      for (const aim of aimsOf(recipe, this.#minRung, demand.recipes.length > 1)) {
         const own = { pcie: aim === 'pcie' ? 1 : 0, near: aim === 'any' ? 0 : 1 };
         if (aim === 'any' && !isAimable(recipe)) own.pcie = own.near = 1;
         const bound = { pcie: rest.pcie + own.pcie, near: rest.near + own.near };
@@ -121,11 +123,7 @@ class Search {
         const { options, found } = this.#options(recipe, state, aim);
         hasOption ||= found;
         for (const { option, key } of options) {
-          if (
-            best !== undefined &&
-            (this.isExhausted || this.#goal === 'any' || compareRungs(best, bound) >= 0)
-          )
-            break;
+          if (best !== undefined && (this.isExhausted || compareRungs(best, bound) >= 0)) break;
           const after = this.reach(member + 1, option.after);
           if (after === undefined) continue;
           const reached = {
@@ -137,7 +135,6 @@ class Search {
           };
           if (best === undefined || compareReached(reached, best) > 0) best = reached;
         }
-        if (best !== undefined && this.#goal === 'any') return best;
       }
       // The allocator takes a later alternative only where no earlier one can be had.
       if (best !== undefined || hasOption) return best;
@@ -147,7 +144,6 @@ class Search {
 
   /** The options of a recipe, one of each that lead to equal states, the most useful first. */
   #options(recipe: Recipe, state: ChoiceState, aim: Aim) {
-    const isRest = aim === 'any' && isAimable(recipe) && !this.#takesAny;
     const seen = new Set<string>();
     const options: { option: ChoiceOption; key: string; usefulness: Usefulness }[] = [];
     const most = this.isExhausted ? 1 : mostOptions;
@@ -157,14 +153,11 @@ class Search {
     let found = false;
     listOptions(this.#model, recipe, state, aim, budget, option => {
       found = true;
-      // Aligned options were listed by their aim.
-      const isListed = aim === 'numa' ? option.rung === 'pcie' : isRest && option.rung !== 'host';
-      if (isListed || !isWithin(option.rung, this.#minRung)) return true;
+      if (!isListedAt(aim, recipe, option.rung) || !isWithin(option.rung, this.#minRung)) return true;
       const key = this.#keyOfOption(option);
       if (seen.has(key)) return true;
       seen.add(key);
-      const usefulness = this.#goal === 'best' ? this.#usefulness(option.after) : [];
-      options.push({ option, key, usefulness });
+      options.push({ option, key, usefulness: this.#usefulness(option.after) });
       return options.length < most;
     });
     if (budget !== this.#budget) this.#budget.steps -= before - budget.steps;
@@ -180,25 +173,21 @@ class Search {
     return `${rung} ${spread} ${this.#keyOf(after)}`;
   }
 
-  /** The finest rung first; none that would not do. */
-  #aims({ recipes }: ModelledDemand, recipe: Recipe): readonly Aim[] {
-    if (!isAimable(recipe) || this.#takesAny) return ['any'];
-    // With alternatives it matters whether one can be had at all.
-    if (this.#minRung === undefined || this.#minRung === 'host' || recipes.length > 1)
-      return ['pcie', 'numa', 'any'];
-    return this.#minRung === 'pcie' ? ['pcie'] : ['pcie', 'numa'];
-  }
-
-  get #takesAny(): boolean {
-    return this.#goal === 'any' && this.#minRung === undefined;
+  /** False when the members from `member` on cannot all have devices, as counts alone tell. */
+  #hasEnough(member: number, state: ChoiceState): boolean {
+    for (const [{ recipes }, count] of this.#demandsFrom(member)) {
+      let most = 0;
+      // Alternatives may be mixed: what one cannot have, another may.
+      for (const recipe of recipes) most += mostMembers(recipe, state);
+      if (most < count) return false;
+    }
+    return true;
   }
 
   /** What the members from `member` on can reach at most: each demand counted by itself. */
   #bound(member: number, state: ChoiceState): Bound {
-    const counts = new Map<ModelledDemand, number>();
-    for (const demand of this.#model.demands.slice(member)) counts.set(demand, (counts.get(demand) ?? 0) + 1);
     const bound = { pcie: 0, near: 0 };
-    for (const [{ recipes }, count] of counts) {
+    for (const [{ recipes }, count] of this.#demandsFrom(member)) {
       const most = (rung: 'pcie' | 'numa') =>
         Math.max(0, ...recipes.map(recipe => mostAligned(this.#model, recipe, state, rung)));
       const pcie = Math.min(count, most('pcie'));
@@ -208,6 +197,15 @@ class Search {
       bound.near += Math.min(count, near);
     }
     return bound;
+  }
+
+  #demandsFrom(member: number): ReadonlyMap<ModelledDemand, number> {
+    const known = this.#counts[member];
+    if (known !== undefined) return known;
+    const counts = new Map<ModelledDemand, number>();
+    for (const demand of this.#model.demands.slice(member)) counts.set(demand, (counts.get(demand) ?? 0) + 1);
+    this.#counts[member] = counts;
+    return counts;
   }
 
   /** The options that lead to what `reach` found from the start, on the devices that come first. */
@@ -220,7 +218,7 @@ class Search {
       if (next === undefined || recipe === undefined) return undefined;
       let taken: ChoiceOption | undefined;
       const isAimed = isAimable(recipe) && (next.rung === 'pcie' || next.rung === 'numa');
-      const aim = isAimed && !this.#takesAny ? next.rung : 'any';
+      const aim = isAimed ? next.rung : 'any';
       listOptions(this.#model, recipe, state, aim, { steps: walkSteps }, option => {
         if (this.#keyOfOption(option) === next.key) taken = option;
         return taken === undefined;

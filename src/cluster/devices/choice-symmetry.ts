@@ -22,8 +22,9 @@ export function stateKeyOf(model: ChoiceModel): StateKey {
     leaf.sorts.push({ index, type: types[index] ?? '' });
     for (const [counter] of sort.takes) if (!leaf.counters.includes(counter)) leaf.counters.push(counter);
   }
+  const names = new Map<string, number>();
   const tree = [...numaNodes.values()].map(roots =>
-    [...roots.values()].map(leaves => [...leaves.values()].map(leaf => finish(leaf, model))),
+    [...roots.values()].map(leaves => [...leaves.values()].map(leaf => finish(leaf, model, names))),
   );
   return ({ left, counters }) =>
     tree
@@ -32,7 +33,7 @@ export function stateKeyOf(model: ChoiceModel): StateKey {
           .map(leaves =>
             leaves
               .map(({ name, sorts, counters: ofLeaf }) => {
-                let text = name;
+                let text = String(name);
                 for (const sort of sorts) text += `,${left[sort]}`;
                 for (const counter of ofLeaf) text += `;${counters[counter]}`;
                 return text;
@@ -54,12 +55,12 @@ interface Leaf {
 
 interface FinishedLeaf {
   /** A number for its sorts' types and counters' sizes: leaves of one name can be exchanged when as much is left. */
-  readonly name: string;
+  readonly name: number;
   readonly sorts: readonly number[];
   readonly counters: readonly number[];
 }
 
-function finish({ sorts, counters }: Leaf, model: ChoiceModel): FinishedLeaf {
+function finish({ sorts, counters }: Leaf, model: ChoiceModel, names: Map<string, number>): FinishedLeaf {
   counters.sort((left, right) => left - right);
   const described = sorts.map(({ index, type }) => {
     const takes = model.sorts[index]?.takes ?? [];
@@ -67,8 +68,9 @@ function finish({ sorts, counters }: Leaf, model: ChoiceModel): FinishedLeaf {
     return { index, text: JSON.stringify([type, relative]) };
   });
   described.sort((left, right) => (left.text < right.text ? -1 : left.text > right.text ? 1 : 0));
+  const description = JSON.stringify([described.map(({ text }) => text), counters.map(c => model.totals[c])]);
   return {
-    name: JSON.stringify([described.map(({ text }) => text), counters.map(c => model.totals[c])]),
+    name: at(names, description, () => names.size),
     sorts: described.map(({ index }) => index),
     counters,
   };

@@ -21,10 +21,10 @@ export function chooseDevices(question: DeviceQuestion, steps: number = defaultS
   if (!question.steerable) {
     return serveAll(question, predictMember(question, new NodePlaces(question)));
   }
-  const model = buildChoiceModel(question, question.members);
+  const model = buildChoiceModel(question, question.members, 'usefulness');
   if ('opaque' in model) return placeAll(question, new NodePlaces(question));
   const { minRung } = question;
-  const found = searchChoice({ model, minRung, goal: 'best', steps });
+  const found = searchChoice({ model, minRung, steps });
   if (found.kind === 'impossible') return { kind: 'none', cause: causeOf(minRung), isCertain: true };
   const allocated = found.kind === 'found' ? allocateFound(question, model, found.options) : undefined;
   return allocated ?? placeAll(question, new NodePlaces(question));

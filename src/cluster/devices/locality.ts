@@ -23,7 +23,7 @@ export type Localities = ReadonlyMap<DeviceKey, Locality>;
 /** The NUMA nodes of a device as something other than its slice knows them, e.g. a NodeResourceTopology. */
 export type NumaOf = (device: Device) => readonly number[] | undefined;
 
-const nowhere: Locality = { pcie: [], numa: [] };
+export const nowhere: Locality = { pcie: [], numa: [] };
 
 /**
  * Where the devices of one node are. A PCIe root hangs on one NUMA node: a device of which only the root is known is

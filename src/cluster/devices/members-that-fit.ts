@@ -2,7 +2,7 @@ import { isWithin, type Rung } from './alignment.ts';
 import { type NodeDevices, NodeUse } from './choice-input.ts';
 import { buildChoiceModel, type ChoiceModel, type ModelledDemand } from './choice-model.ts';
 import { mostAligned, mostMembers } from './choice-options.ts';
-import { searchChoice } from './choice-search.ts';
+import { isChoicePossible } from './choice-possible.ts';
 import { allTogether, placeMember, predictMember, type ServeMember } from './choose-first-fit.ts';
 import type { WantedClaim } from './claims.ts';
 import { NodePlaces } from './node-places.ts';
@@ -35,7 +35,12 @@ export function membersThatFit(question: FitQuestion): FitCount {
   const { beside, demand, most, steerable } = question;
   if (!steerable) return countServed(question, predictMember(question, new NodePlaces(question)));
   const before = beside === undefined ? [] : [beside];
-  const model = buildChoiceModel(question, [...before, ...Array.from({ length: most }, () => demand)]);
+  const members = [...before, ...Array.from({ length: most }, () => demand)];
+  const model = buildChoiceModel(
+    question,
+    members,
+    isWithin('host', question.minRung) ? 'nothing' : 'places',
+  );
   return 'opaque' in model ? countPlaced(question) : countModelled(question, model, before.length);
 }
 
@@ -44,9 +49,9 @@ function countModelled(question: FitQuestion, model: ChoiceModel, before: number
   let isProven = true;
   const fits = (members: number): boolean => {
     const demands = model.demands.slice(0, before + members);
-    const result = searchChoice({ model: { ...model, demands }, minRung, goal: 'any', steps });
-    if (result.kind === 'undecided') isProven = false;
-    return result.kind === 'found';
+    const possible = isChoicePossible({ ...model, demands }, { minRung, steps });
+    if (possible === 'undecided') isProven = false;
+    return possible === 'yes';
   };
   const demand = model.demands[before];
   const bound = demand === undefined ? 0 : Math.min(most, boundOf(model, demand, minRung));

@@ -101,6 +101,28 @@ const cases: readonly {
 for (const { what, slices, demand, options, want } of cases)
   t.test(`there fit ${what}`, async t => t.equal(count(slices, demand, options), want));
 
+t.test(
+  'alternatives are counted as the allocator takes them: a later one only without any of an earlier',
+  async t => {
+    const either = (first: readonly [string, number], second: readonly [string, number]): WantedClaim => {
+      const alternative = (name: string, [deviceClassName, count]: readonly [string, number]) => ({
+        name,
+        deviceClassName,
+        count,
+      });
+      const firstAvailable = [alternative('one', first), alternative('other', second)];
+      return { name: 'devices', spec: { devices: { requests: [{ name: 'some', firstAvailable }] } } };
+    };
+    t.equal(count(p4dLike(), [either(['gpu', 3], ['gpu', 2])]), 3, '3, 3 and the last 2');
+    t.equal(count(p4dLike(), [either(['gpu', 3], ['nic', 2])]), 4, 'twice 3 GPUs, then twice 2 NICs');
+    t.equal(
+      count(p4dLike(), [either(['gpu', 3], ['gpu', 2])], { minRung: 'pcie' }),
+      0,
+      'there are 3, but not near',
+    );
+  },
+);
+
 t.test('shares, and devices for all, are counted by the allocator alone', async t => {
   const all = [wants('devices', { gpu: { deviceClassName: 'gpu', allocationMode: 'All' } })];
   t.equal(count(dgxLike(), all), 1);
