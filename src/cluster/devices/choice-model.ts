@@ -289,8 +289,8 @@ function finish(
       }),
     );
     if (kindsHere.size > 1) isPlain = false;
+    for (const each of kindsHere) if (each !== undefined && !kinds.includes(each)) kinds.push(each);
     const [kind] = kindsHere;
-    if (kind !== undefined && !kinds.includes(kind)) kinds.push(kind);
     return { ...ask, sorts: matched, kind: kind === undefined ? undefined : kinds.indexOf(kind) };
   });
   return { asks: finished, rules, kinds, isPlain };

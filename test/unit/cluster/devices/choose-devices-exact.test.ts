@@ -4,6 +4,7 @@ import type { ResourceSlice, SliceDevice } from '../../../../src/api/dra.ts';
 import { isWithin, type Rung } from '../../../../src/cluster/devices/alignment.ts';
 import { chooseDevices } from '../../../../src/cluster/devices/choose-devices.ts';
 import type { WantedClaim } from '../../../../src/cluster/devices/claims.ts';
+import { decodeDeviceClass } from '../../../../src/cluster/devices/decode-claim.ts';
 import { deviceKey } from '../../../../src/cluster/devices/device.ts';
 import type { DeviceQuestion } from '../../../../src/cluster/devices/device-choice.ts';
 import {
@@ -20,6 +21,7 @@ import {
   pcieRoot,
   wants,
 } from '../../../builders/device-nodes.ts';
+import { deviceClass } from '../../../builders/devices.ts';
 import { bestAssignment } from './choice-oracle.ts';
 
 const place = fc.record(
@@ -144,6 +146,31 @@ t.test('a member gives way where two others can be aligned in its place', async 
   t.strictSame(reaches(asked), { pcie: 2, numa: 0 });
   t.strictSame(bestAssignment(asked), { pcie: 2, numa: 0 });
 });
+
+t.test(
+  'devices of several kinds that one request may get are aligned only where all of them are',
+  async t => {
+    const at = (root: string) => ({ [pcieRoot]: root });
+    const anything = [wants('devices', { some: ['any', 2] })];
+    const classes = (name: string) => (name === 'any' ? decodeDeviceClass(deviceClass('any')) : undefined);
+    const asked = (nics: readonly string[], minRung: Rung | undefined): DeviceQuestion => {
+      const slices = gpusAndNics(
+        [gpu(0, at('a'))],
+        nics.map((root, index) => nic(index, at(root))),
+      );
+      return { ...nodeWith(slices, { classes }), members: [anything], minRung, steerable: true };
+    };
+    const cases = [
+      [['b'], undefined, { pcie: 0, numa: 0 }],
+      [['b'], 'pcie', undefined],
+      [['b', 'c', 'a'], 'pcie', { pcie: 1, numa: 0 }],
+    ] as const;
+    for (const [nics, minRung, want] of cases) {
+      t.strictSame(reaches(asked(nics, minRung)), want);
+      t.strictSame(bestAssignment(asked(nics, minRung)), want);
+    }
+  },
+);
 
 t.test('equal questions have equal answers', async () => {
   const question = questions(anyNode, upTo(demand, 3));
