@@ -27,6 +27,7 @@ type question struct {
 	Fleet    *fleet                `json:"fleet"`
 	Device   *selectable           `json:"device"`
 	Devices  *allocation           `json:"devices"`
+	Timed    *timedAllocations     `json:"timed"`
 }
 
 func main() {
@@ -59,6 +60,8 @@ func reply(q question, f *filters) answer {
 		return selects(q.Text, *q.Device)
 	case "devices":
 		return allocateDevices(context.Background(), *q.Devices)
+	case "timedDevices":
+		return timeDevices(context.Background(), *q.Timed)
 	case "fleet":
 		return askFleet(context.Background(), f, q.Fleet)
 	default:
