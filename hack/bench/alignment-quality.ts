@@ -19,13 +19,16 @@ export interface AlignmentRun {
   readonly gpusPerNode: number;
   readonly nicsPerNode: number;
   readonly pods: readonly ArrivingPod[];
-  /** Share of the GPUs in use that departures keep to, from 0 to 1. */
+  /** Share of the GPUs that may be in use, from 0 to 1: pods leave until the next one may come. */
   readonly load: number;
   readonly arrivals: number;
   readonly seed: number;
 }
 
-/** Percent of the running pods with GPU and NIC whose devices are aligned by PCIe roots, averaged over the arrivals. */
+/**
+ * Percent of the running pods with GPU and NIC whose devices are aligned by PCIe roots, averaged over the arrivals from the
+ * first on for which others had to leave.
+ */
 export interface AlignmentShares {
   readonly berth: number;
   readonly firstFit: number;
@@ -33,6 +36,8 @@ export interface AlignmentShares {
   readonly optimum: number;
   /** Percent of the GPUs in use, averaged likewise. */
   readonly load: number;
+  /** Percent of the pods that came when no node had as many devices free. */
+  readonly turnedAway: number;
 }
 
 interface Pod {
@@ -51,9 +56,9 @@ interface NodeState {
 }
 
 /**
- * Pods come one by one, each to the fullest node that has as many devices free, and leave at random as long as more than
- * the load would be in use. The node is the same for all three, so that they differ by devices alone.
- * @throws Error when a pod finds no devices where there are enough
+ * Pods come one by one, each to the fullest node that has as many devices free, or not at all, and leave at random as long
+ * as more than the load would be in use. The node is the same for all three, so that they differ by devices alone.
+ * @throws Error when a pod finds no devices where there are enough, or asks for more than the load allows
  */
 export function alignmentShares(run: AlignmentRun): AlignmentShares {
   const random = mulberry32(run.seed);
@@ -66,29 +71,42 @@ export function alignmentShares(run: AlignmentRun): AlignmentShares {
       optimum: 0,
     }),
   );
-  const total = run.nodes.length * run.gpusPerNode;
-  const sums = { berth: 0, firstFit: 0, optimum: 0, load: 0, samples: 0 };
+  const most = run.load * run.nodes.length * run.gpusPerNode;
+  const samples: Sample[] = [];
+  let isFull = false;
+  let turnedAway = 0;
   for (let arrival = 0; arrival < run.arrivals; arrival++) {
     const asks = drawPod(run.pods, random());
-    while (usedGpus(nodes) + asks.gpus > run.load * total || fullestFor(asks, nodes, run) === undefined)
-      leave(nodes, random());
+    for (; usedGpus(nodes) + asks.gpus > most; isFull = true) leave(nodes, random());
     const node = fullestFor(asks, nodes, run);
-    if (node !== undefined) arrive(asks, node, nodes.indexOf(node));
-    const paired = nodes.flatMap(({ pods }) => pods).filter(isPair);
-    if (paired.length === 0) continue;
-    const share = (count: number) => (100 * count) / paired.length;
-    sums.berth += share(paired.filter(({ berth }) => berth.rung === 'pcie').length);
-    sums.firstFit += share(paired.filter(({ firstFit }) => firstFit.rung === 'pcie').length);
-    sums.optimum += share(nodes.reduce((sum, { optimum }) => sum + optimum, 0));
-    sums.load += (100 * usedGpus(nodes)) / total;
-    sums.samples++;
+    if (node === undefined) turnedAway++;
+    else arrive(asks, node, nodes.indexOf(node));
+    const sample = isFull ? sampleOf(nodes, run) : undefined;
+    if (sample !== undefined) samples.push(sample);
   }
-  const average = (sum: number) => sum / Math.max(1, sums.samples);
+  const average = (pick: (sample: Sample) => number) =>
+    samples.reduce((sum, sample) => sum + pick(sample), 0) / Math.max(1, samples.length);
   return {
-    berth: average(sums.berth),
-    firstFit: average(sums.firstFit),
-    optimum: average(sums.optimum),
-    load: average(sums.load),
+    berth: average(({ berth }) => berth),
+    firstFit: average(({ firstFit }) => firstFit),
+    optimum: average(({ optimum }) => optimum),
+    load: average(({ load }) => load),
+    turnedAway: (100 * turnedAway) / run.arrivals,
+  };
+}
+
+type Sample = Omit<AlignmentShares, 'turnedAway'>;
+
+/** At one moment; undefined when no running pod has GPU and NIC. */
+function sampleOf(nodes: readonly NodeState[], { gpusPerNode }: AlignmentRun): Sample | undefined {
+  const pairs = nodes.flatMap(({ pods }) => pods).filter(isPair);
+  if (pairs.length === 0) return undefined;
+  const percent = (count: number) => (100 * count) / pairs.length;
+  return {
+    berth: percent(pairs.filter(({ berth }) => berth.rung === 'pcie').length),
+    firstFit: percent(pairs.filter(({ firstFit }) => firstFit.rung === 'pcie').length),
+    optimum: percent(nodes.reduce((sum, { optimum }) => sum + optimum, 0)),
+    load: (100 * usedGpus(nodes)) / (nodes.length * gpusPerNode),
   };
 }
 

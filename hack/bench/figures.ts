@@ -2,6 +2,9 @@ import type { Summary } from './statistics.ts';
 
 export const partNames = [
   'planner',
+  'claims',
+  'choice',
+  'alignment',
   'admission',
   'filter',
   'groups',
@@ -13,7 +16,7 @@ export const partNames = [
 
 export type PartName = (typeof partNames)[number];
 
-export type Unit = 'µs' | 'ms' | 's' | 'pods/s' | 'MB' | 'groups' | 'racks' | '%' | 'of fewest';
+export type Unit = 'µs' | 'ms' | 's' | 'pods/s' | 'claims/s' | 'MB' | 'groups' | 'racks' | '%' | 'of fewest';
 
 /** What did not come about while it was waited for. */
 export interface Never {

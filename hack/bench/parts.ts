@@ -2,7 +2,10 @@ import { type Cluster, type ClusterOptions, startCluster } from '../bed/cluster.
 import { type Fleet, racks } from '../bed/fleet-presets.ts';
 import { createFleet } from '../bed/fleets.ts';
 import { measureAdmission } from './admission.ts';
+import { measureAlignment } from './alignment.ts';
 import { BerthArm } from './berth-arm.ts';
+import { measureChoice } from './choice.ts';
+import { measureClaims } from './claims.ts';
 import { type BenchContext, scaled } from './context.ts';
 import { measureFailure } from './failure.ts';
 import { type Figure, type PartName, partNames } from './figures.ts';
@@ -24,12 +27,15 @@ export async function runParts(
   wanted: readonly PartName[],
   context: BenchContext,
 ): Promise<readonly Figure[]> {
-  // It needs no control plane; while none runs, nothing else takes the cores from it.
+  // These need no control plane; while none runs, nothing else takes the cores from them.
   const planner = wanted.includes('planner') ? await measurePlanner(context) : [];
+  const claims = wanted.includes('claims') ? await measureClaims(context) : [];
+  const choice = wanted.includes('choice') ? measureChoice(context) : [];
+  const alignment = wanted.includes('alignment') ? measureAlignment(context) : [];
   const large = await withLargeCluster(wanted, context);
   const playing = await withPlayingCluster(wanted, context);
   const failing = await withFailingCluster(wanted, context);
-  const figures = [...planner, ...large, ...playing, ...failing];
+  const figures = [...planner, ...claims, ...choice, ...alignment, ...large, ...playing, ...failing];
   return partNames.flatMap(name => figures.filter(({ part }) => part === name));
 }
 
