@@ -1,15 +1,13 @@
 import { isWithin, type Rung } from './alignment.ts';
+import { isAimable, mostAligned, mostMembers } from './choice-bounds.ts';
 import type { ChoiceModel, ChoiceState, ModelledDemand, Recipe } from './choice-model.ts';
 import {
   type Aim,
   aimsOf,
   type Budget,
   type ChoiceOption,
-  isAimable,
   isListedAt,
   listOptions,
-  mostAligned,
-  mostMembers,
 } from './choice-options.ts';
 import { type StateKey, stateKeyOf } from './choice-symmetry.ts';
 import { type Usefulness, usefulnessOf } from './choice-usefulness.ts';

@@ -1,7 +1,7 @@
 import { isWithin, type Rung } from './alignment.ts';
+import { mostAligned, mostMembers } from './choice-bounds.ts';
 import { type NodeDevices, NodeUse } from './choice-input.ts';
 import { buildChoiceModel, type ChoiceModel, type ModelledDemand } from './choice-model.ts';
-import { mostAligned, mostMembers } from './choice-options.ts';
 import { isChoicePossible } from './choice-possible.ts';
 import { allTogether, placeMember, predictMember, type ServeMember } from './choose-first-fit.ts';
 import type { WantedClaim } from './claims.ts';
