@@ -10,7 +10,7 @@ import { type BenchContext, scaled } from './context.ts';
 import type { Figure } from './figures.ts';
 import { summarize } from './statistics.ts';
 
-const nodeCount = 16;
+const fullNodes = 16;
 const fullArrivals = 1_000;
 const seeds = [1, 2, 3];
 const loads = [0.8, 0.95];
@@ -39,6 +39,7 @@ const shapes: Readonly<Record<string, Shape>> = {
 export function measureAlignment(context: BenchContext): readonly Figure[] {
   const figures: Figure[] = [];
   const arrivals = scaled(context, fullArrivals);
+  const nodeCount = scaled(context, fullNodes);
   const selectors = new CelSelectors();
   for (const [name, { slices, ...shape }] of Object.entries(shapes)) {
     for (const load of loads) {

@@ -70,7 +70,8 @@ export function measureChoice(context: BenchContext): readonly Figure[] {
   }
   context.note(
     `Devices were chosen on ${nodeCount} nodes of each shape of which 0 to 80 % of the devices were taken. New ` +
-      'expressions are compiled first, and evaluated for devices that were never seen.',
+      'expressions are compiled first, and evaluated for devices that were never seen. Medians and p99 are of the clock, ' +
+      'with other work on the machine in them; processor time is a mean for each node.',
   );
   return figures;
 }

@@ -41,8 +41,8 @@ export async function measureClaims(context: BenchContext): Promise<readonly Fig
     `Claims were predicted on nodes of which 0 to 80 % of the devices were taken; ${served} of ` +
       `${sizes.length * claimQuestionNames.length * cases} got devices, the same from both. Go is ` +
       'k8s.io/dynamic-resource-allocation/structured v0.37.2 in a process of its own, which gathers the pools of the node ' +
-      'and evaluates selectors for every pod; Berth, in the process of the benchmark, keeps both until slices change. ' +
-      'Both ran warm, one after the other, on one thread but for the collection of garbage.',
+      'and evaluates selectors for every pod; Berth, in the process of the benchmark without the variables named here, ' +
+      'keeps both until slices change. Both ran warm, one after the other, on one thread but for the collection of garbage.',
   );
   return figures;
 }
