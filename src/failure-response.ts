@@ -10,6 +10,7 @@ import { failureWrites } from './controller/failure-writes.ts';
 import type { WaitingList } from './controller/waiting-list.ts';
 import type { Claims } from './failure/claim.ts';
 import { isObstacle } from './group/group-info.ts';
+import type { SeatDevices } from './group/planned-devices.ts';
 import type { Clock } from './kube/clock.ts';
 import { IntentStore } from './kube/intent-store.ts';
 import { WorkQueue } from './kube/work-queue.ts';
@@ -44,6 +45,7 @@ export function makeFailureResponse(parts: FailureParts): FailureController {
     writes: failureWrites(client),
     report: new FailureReport({ cache, sinks: sinksOf(parts), log }),
     planAgain: (view, excluded) => planAgain(parts, view, excluded),
+    devicesFor: (view, nodes) => devicesFor(parts, view, nodes),
     health,
     apiCalls: () => apiCalls.counts(nowMs()),
     mayAct,
@@ -79,6 +81,19 @@ function planAgain(
     excludedNodes: new Map([...waiting.excludedNodes(key), ...excluded]),
     snapshot: cache.snapshotWithout(own, [key]),
   });
+}
+
+/** Devices of the place that was planned for a group, as if it had left. */
+function devicesFor(
+  { cache, waiting }: FailureParts,
+  view: GroupView,
+  nodes: readonly string[],
+): readonly SeatDevices[] | undefined {
+  const { key, leader, members, leaving, others } = view;
+  const info = leader === undefined ? undefined : describeNext(cache, view, leader);
+  if (info === undefined || isObstacle(info) || info.demands.length !== nodes.length) return undefined;
+  const own = new Set([...members.values(), ...leaving.values(), ...others]);
+  return waiting.devicesOn(info, nodes, cache.snapshotWithout(own, [key]));
 }
 
 function sinksOf({ announcements, metrics }: FailureParts): FailureReportSinks {

@@ -5,11 +5,13 @@ export const partNames = [
   'claims',
   'choice',
   'alignment',
+  'device-plans',
   'admission',
   'filter',
   'groups',
   'modes',
   'singles',
+  'dra',
   'failure',
   'memory',
 ] as const;

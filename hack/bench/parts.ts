@@ -1,5 +1,5 @@
 import { type Cluster, type ClusterOptions, startCluster } from '../bed/cluster.ts';
-import { type Fleet, racks } from '../bed/fleet-presets.ts';
+import { type Fleet, p4dRacks, racks } from '../bed/fleet-presets.ts';
 import { createFleet } from '../bed/fleets.ts';
 import { measureAdmission } from './admission.ts';
 import { measureAlignment } from './alignment.ts';
@@ -7,6 +7,8 @@ import { BerthArm } from './berth-arm.ts';
 import { measureChoice } from './choice.ts';
 import { measureClaims } from './claims.ts';
 import { type BenchContext, scaled } from './context.ts';
+import { measureDevicePlans } from './device-plans.ts';
+import { measureDra } from './dra.ts';
 import { measureFailure } from './failure.ts';
 import { type Figure, type PartName, partNames } from './figures.ts';
 import { measureFilter } from './filter.ts';
@@ -32,10 +34,22 @@ export async function runParts(
   const claims = wanted.includes('claims') ? await measureClaims(context) : [];
   const choice = wanted.includes('choice') ? measureChoice(context) : [];
   const alignment = wanted.includes('alignment') ? measureAlignment(context) : [];
+  const plans = wanted.includes('device-plans') ? measureDevicePlans(context) : [];
   const large = await withLargeCluster(wanted, context);
   const playing = await withPlayingCluster(wanted, context);
+  const claiming = await withClaimingCluster(wanted, context);
   const failing = await withFailingCluster(wanted, context);
-  const figures = [...planner, ...claims, ...choice, ...alignment, ...large, ...playing, ...failing];
+  const figures = [
+    ...planner,
+    ...claims,
+    ...choice,
+    ...alignment,
+    ...plans,
+    ...large,
+    ...playing,
+    ...claiming,
+    ...failing,
+  ];
   return partNames.flatMap(name => figures.filter(({ part }) => part === name));
 }
 
@@ -73,6 +87,17 @@ async function withPlayingCluster(wanted: readonly PartName[], context: BenchCon
       ...(wanted.includes('singles') ? await measureSingles(cluster, berth, context) : []),
     ];
   });
+}
+
+/** 500 machines whose GPUs and NICs come by DRA. */
+async function withClaimingCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
+  if (!wanted.includes('dra')) return [];
+  const hosts = scaled(context, 500);
+  const fleet = { name: 'claiming', ...p4dRacks({ racks: Math.ceil(hosts / 18), hostsPerRack: 18 }) };
+  const options: ClusterOptions = { extraArgs: { 'kube-apiserver': ['--audit-log-path='] } };
+  return withCluster(fleet, options, context, async cluster => [
+    ...(await measureDra(cluster, new BerthArm(cluster, context), context)),
+  ]);
 }
 
 /** The same with an audit log, from which the times of evictions are read. */

@@ -5,6 +5,7 @@ import {
   type ClaimRecord,
   type ClaimTemplateRecord,
   type DeviceClassRecord,
+  type PlannedClaim,
   resultsOfPlan,
 } from '../cluster/devices/claims.ts';
 import { type Device, type DeviceSlice, deviceKey } from '../cluster/devices/device.ts';
@@ -44,6 +45,14 @@ export type CacheChange =
 /** Why a place is kept for a group: it is being remade after a failure, or others leave to make room for it. */
 export type ReservePurpose = (typeof reservePurposes)[number];
 const reservePurposes = ['return', 'preemption'] as const;
+
+/** A place that is kept for a member. */
+export interface ReservedSeat {
+  readonly node: string;
+  readonly requests: Resources;
+  /** Devices for its claims. */
+  readonly claims?: readonly PlannedClaim[];
+}
 
 /** Receives decoded objects of one resource; the reflector's counterpart. */
 export interface ObjectSink<T> {
@@ -332,16 +341,22 @@ export class ClusterCache {
    * Keeps places for a group until its next plan stands; `[]` gives them up. Those of different purposes are kept beside
    * each other, and may be on nodes whose users are still to leave. The group's own planning does not see them.
    */
-  reservePlace(
-    group: string,
-    seats: readonly { readonly node: string; readonly requests: Resources }[],
-    purpose: ReservePurpose = 'return',
-  ): void {
-    const holds = seats.map(({ node, requests }, i) => {
-      const use = { requests, hostPorts: [], takesAccelerator: takesAccelerator(requests) };
-      return { key: seatKey(group, `${purpose}-${i}`), node, use };
+  reservePlace(group: string, seats: readonly ReservedSeat[], purpose: ReservePurpose = 'return'): void {
+    const keyOf = (seat: number) => seatKey(group, `${purpose}-${seat}`);
+    const holds = seats.map(({ node, requests, claims = [] }, seat) => {
+      const takesDevices = claims.length > 0 || takesAccelerator(requests);
+      const use = { requests, hostPorts: [], takesAccelerator: takesDevices };
+      return { key: keyOf(seat), node, use };
     });
+    const devices = seats.flatMap(({ node, claims = [] }, seat) =>
+      claims.map(planned => ({
+        key: `${keyOf(seat)}/${planned.claim}`,
+        node,
+        results: resultsOfPlan(planned),
+      })),
+    );
     this.#ledger.setHolds(reservedFor(group, purpose), holds);
+    this.#devices.setHolds(reservedFor(group, purpose), devices);
     this.#settle();
   }
 
@@ -444,7 +459,10 @@ export class ClusterCache {
     if (!this.#pods.has(leader.uid)) return;
     this.#assumedPlans.set(leader.uid, { plan, written: false });
     const key = groupKey(leader);
-    for (const owner of key === undefined ? [] : allReservedFor(key)) this.#ledger.setHolds(owner, []);
+    for (const owner of key === undefined ? [] : allReservedFor(key)) {
+      this.#ledger.setHolds(owner, []);
+      this.#devices.setHolds(owner, []);
+    }
     this.#lookAtGroupOf(leader.uid);
     this.#settle();
   }

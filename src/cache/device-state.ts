@@ -10,7 +10,7 @@ import {
   nodeDeviceInfo,
   withoutTakers,
 } from '../cluster/devices/node-device-info.ts';
-import { poolsFor } from '../cluster/devices/pools.ts';
+import { type NodePools, poolsFor } from '../cluster/devices/pools.ts';
 import { poolKey, SliceIndex } from '../cluster/devices/slice-index.ts';
 import { concernsSlice, type TaintRuleRecord, withTaintRules } from '../cluster/devices/taint-rules.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
@@ -47,7 +47,9 @@ export class DeviceState {
     string,
     ReadonlyMap<string, DeviceHold & { readonly taken: DevicesTaken }>
   >();
-  readonly #infos = new Map<string, { readonly record: NodeRecord; readonly info: NodeDeviceInfo }>();
+  /** By node; what takers change is kept apart from what slices change, for it changes far more often. */
+  readonly #pools = new Map<string, { readonly labels: NodeRecord['labels']; readonly pools: NodePools }>();
+  readonly #infos = new Map<string, { readonly pools: NodePools; readonly info: NodeDeviceInfo }>();
   #catalog: DeviceCatalog | undefined;
   /** Nodes whose devices have changed since the last question; all of them where it is undefined. */
   #stale: Set<string> | undefined = new Set();
@@ -225,16 +227,24 @@ export class DeviceState {
   /** The same object as long as nothing has changed for the node; undefined in a cluster without DRA. */
   infoOf(record: NodeRecord): NodeDeviceInfo | undefined {
     if (this.#slices.size === 0 && this.#classes.size === 0) return undefined;
+    const pools = this.#poolsOf(record);
     const known = this.#infos.get(record.name);
-    if (known !== undefined && known.record.labels === record.labels) return known.info;
+    if (known !== undefined && known.pools === pools) return known.info;
     const { catalog } = this;
-    const pools = poolsFor({ name: record.name, labels: record.labels }, this.#slices);
     const taken = new Set<DevicesTaken>();
     for (const { driver, pool } of pools.pools)
       for (const each of this.#takersByPool.get(poolKey(driver, pool)) ?? noTakers) taken.add(each);
     const info = nodeDeviceInfo(catalog, pools, [...taken]);
-    this.#infos.set(record.name, { record, info });
+    this.#infos.set(record.name, { pools, info });
     return info;
+  }
+
+  #poolsOf({ name, labels }: NodeRecord): NodePools {
+    const known = this.#pools.get(name);
+    if (known?.labels === labels) return known.pools;
+    const pools = poolsFor({ name, labels }, this.#slices);
+    this.#pools.set(name, { labels, pools });
+    return pools;
   }
 
   /** The node's devices as if some pods, and all that is held for some owners, were not there. */
@@ -250,6 +260,7 @@ export class DeviceState {
   }
 
   forgetNode(name: string): void {
+    this.#pools.delete(name);
     this.#infos.delete(name);
   }
 
@@ -311,17 +322,23 @@ export class DeviceState {
       const key = poolKey(driver, pool);
       if (done.has(key)) continue;
       done.add(key);
-      for (const { reach } of this.#slices.ofPool(driver, pool)) this.#changedAt(reach);
+      for (const { reach } of this.#slices.ofPool(driver, pool)) this.#takersChangedAt(reach);
     }
   }
 
   /** A slice also changes what other nodes see of its pool: whether it is complete, and which generation is the newest. */
   #sliceChanged(slice: DeviceSlice): void {
-    this.#changedAt(slice.reach);
-    for (const { reach } of this.#slices.ofPool(slice.driver, slice.pool)) this.#changedAt(reach);
+    this.#slicesChangedAt(slice.reach);
+    for (const { reach } of this.#slices.ofPool(slice.driver, slice.pool)) this.#slicesChangedAt(reach);
   }
 
-  #changedAt(reach: DeviceSlice['reach']): void {
+  #slicesChangedAt(reach: DeviceSlice['reach']): void {
+    if (reach.kind === 'node') this.#pools.delete(reach.name);
+    else this.#pools.clear();
+    this.#takersChangedAt(reach);
+  }
+
+  #takersChangedAt(reach: DeviceSlice['reach']): void {
     if (reach.kind === 'node') {
       this.#infos.delete(reach.name);
       this.#stale?.add(reach.name);

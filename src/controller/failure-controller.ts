@@ -7,14 +7,15 @@ import { failureKind } from '../kube/api-errors.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
 import { FailureBook, type IntentStorePort } from './failure-book.ts';
-import { FailureEvictor } from './failure-evictor.ts';
+import { FailureEvictor, type FailureEvictorOptions } from './failure-evictor.ts';
 import { keepsItsName } from './failure-facts.ts';
 import { FailureJudge, type FailureJudgeOptions, type Hurt, type Judgement } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import { FailureWatch } from './failure-watch.ts';
 
 export interface FailureControllerOptions
-  extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'holderForMs'> {
+  extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'holderForMs'>,
+    Pick<FailureEvictorOptions, 'devicesFor'> {
   readonly cache: ClusterCache;
   readonly store: IntentStorePort;
   readonly report: FailureReport;

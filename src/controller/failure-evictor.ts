@@ -1,13 +1,14 @@
 import type { Pod } from '../api/kubernetes.ts';
-import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { ClusterCache, ReservedSeat } from '../cache/cluster-cache.ts';
+import type { GroupView } from '../cache/group-view.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
-import type { Resources } from '../cluster/resources.ts';
 import type { Claims } from '../failure/claim.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import { isPreemption } from '../failure/signals.ts';
 import { controllerOf, isMembershipError, membershipOf } from '../group/membership.ts';
+import type { SeatDevices } from '../group/planned-devices.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import type { StoredIntent } from '../kube/intent-store.ts';
 import type { FailureBook } from './failure-book.ts';
@@ -28,6 +29,8 @@ export interface FailureEvictorOptions {
   /** Asked right before every write, after every await. */
   readonly mayAct: () => boolean;
   readonly isHalted: () => Promise<boolean>;
+  /** By rank, the devices that members would have on these nodes if their group had left; undefined where it has no claims. */
+  readonly devicesFor?: (view: GroupView, nodes: readonly string[]) => readonly SeatDevices[] | undefined;
   /** Age of the oldest view of any resource. */
   readonly health: () => { readonly stalestMs: number };
 }
@@ -277,10 +280,15 @@ export class FailureEvictor {
       return requests === undefined ? [] : [{ node, requests }];
     });
     // Without any pod left nothing tells the requests, but what was reserved before holds still.
-    if (seats.length === plan.length) this.#reserve(group, seats);
+    if (seats.length < plan.length) return;
+    const devices = view && this.#options.devicesFor?.(view, plan);
+    this.#reserve(
+      group,
+      seats.map((seat, rank) => ({ ...seat, claims: devices?.[rank]?.claims ?? [] })),
+    );
   }
 
-  #reserve(group: string, seats: readonly { readonly node: string; readonly requests: Resources }[]): void {
+  #reserve(group: string, seats: readonly ReservedSeat[]): void {
     if (seats.length === 0 && !this.#reserved.delete(group)) return;
     if (seats.length > 0) this.#reserved.add(group);
     this.#options.cache.reservePlace(group, seats);

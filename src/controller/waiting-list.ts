@@ -11,6 +11,7 @@ import { RecentMap } from '../kube/recent-map.ts';
 import { FitMemo } from '../planner/fit.ts';
 import { type Objective, standardObjective } from '../planner/objective.ts';
 import { type GroupPlan, type PlanInput, planGroup } from '../planner/plan.ts';
+import { withDevices } from '../planner/plan-devices.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
 import { nearestDomain, type Reservation, reservedNodes } from '../planner/reservation.ts';
 import { byPriorityThenAge, firstAged, type Waiting } from './waiting-line.ts';
@@ -183,6 +184,19 @@ export class WaitingList {
         { node: result.nodes[at] ?? '', devices: fixed.has(rank) ? undefined : result.devices?.[at] },
       ]),
     );
+  }
+
+  /** Devices by rank for members that are to be on these nodes; undefined where nobody has claims, or none are found. */
+  devicesOn(
+    { demands, topology }: GroupInfo,
+    nodes: readonly string[],
+    snapshot: ClusterSnapshot,
+  ): readonly SeatDevices[] | undefined {
+    const placed = withDevices(
+      { demands, topology, snapshot, memo: this.#memo },
+      { kind: 'plan', nodes, level: -1, domain: [] },
+    );
+    return placed.kind === 'plan' ? placed.devices : undefined;
   }
 
   /**

@@ -3,14 +3,15 @@ import type { WantedClaim } from '../cluster/devices/claims.ts';
 import { noDeviceUse } from '../cluster/devices/device.ts';
 import { causeOf } from '../cluster/devices/device-choice.ts';
 import { implicitClaim, isDelegatedToDra } from '../cluster/devices/extended-resources.ts';
-import { type FitQuestion, membersThatFit } from '../cluster/devices/members-that-fit.ts';
+import type { FitQuestion } from '../cluster/devices/members-that-fit.ts';
 import {
   type DeviceCatalog,
   type NodeDeviceInfo,
   withoutTakers,
 } from '../cluster/devices/node-device-info.ts';
 import { reachesNode } from '../cluster/devices/reach.ts';
-import { hopefulSelectors } from '../cluster/devices/selectors.ts';
+import { hopefulSelectors, type SelectorEngine } from '../cluster/devices/selectors.ts';
+import { ShapeMemo } from '../cluster/devices/shape-memo.ts';
 import { labelValue } from '../cluster/labels.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
 import { isAcceleratorResource, type Resources } from '../cluster/resources.ts';
@@ -143,14 +144,31 @@ export function questionOn({ record }: NodeInfo, { catalog, pools, used }: NodeD
   return { node: { name, labels }, pools, used, classes: catalog.classes, selectors: catalog.selectors };
 }
 
+type Classes = FitQuestion['classes'];
+
+/** A class that changes comes with a new lookup, and takes what was remembered with it. */
+const memos = new WeakMap<Classes, WeakMap<SelectorEngine, ShapeMemo>>();
+
+/** What is remembered of nodes that are alike, under the same classes. */
+export function memoOf({ classes, selectors }: Pick<FitQuestion, 'classes' | 'selectors'>): ShapeMemo {
+  const byEngine = memos.get(classes) ?? new WeakMap<SelectorEngine, ShapeMemo>();
+  memos.set(classes, byEngine);
+  const memo = byEngine.get(selectors) ?? new ShapeMemo();
+  byEngine.set(selectors, memo);
+  return memo;
+}
+
 /** A number, undefined where the leader finds none, or why kube-scheduler will fail there. */
 function countOf(question: FitQuestion): number | string | undefined {
-  const count = membersThatFit(question);
+  const count = memoOf(question).count(question);
   if (count.kind === 'count') return count.members;
-  if (count.kind === 'error') return `claims cannot be allocated (${count.message})`;
+  // The same words for all nodes, whatever their devices are called.
+  if (count.kind === 'error')
+    return `claims cannot be allocated (${count.message.replace(/ on device [^ ]+:/, ':')})`;
   if (asksForAll(question)) return question.most;
   // An upper bound is still one: what does not fit even if every selector in doubt lets every device through never fits.
-  const hopeful = membersThatFit({ ...question, selectors: hopefulSelectors(question.selectors) });
+  const hoping = { ...question, selectors: hopefulSelectors(question.selectors) };
+  const hopeful = memoOf(hoping).count(hoping);
   return hopeful.kind === 'count' ? hopeful.members : question.most;
 }
 

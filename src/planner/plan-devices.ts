@@ -1,11 +1,10 @@
-import { chooseDevices } from '../cluster/devices/choose-devices.ts';
 import type { MemberDevices } from '../cluster/devices/device-choice.ts';
 import { type DevicesTaken, withTakers } from '../cluster/devices/node-device-info.ts';
 import type { NodePools } from '../cluster/devices/pools.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
 import type { MemberDemand } from '../group/demand.ts';
 import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
-import { demandOn, questionOn } from './device-fit.ts';
+import { demandOn, memoOf, questionOn } from './device-fit.ts';
 import type { GroupPlan } from './plan.ts';
 import type { PlanInput } from './plan-input.ts';
 import type { Undecided } from './rejection.ts';
@@ -68,8 +67,9 @@ function membersOn(
   const here = ranks.flatMap(rank => demands[rank] ?? []);
   const asked = here.map(demand => demandOn(node, demand));
   const left = isShared(devices.pools) ? withTakers(devices, chosen) : devices;
-  const choice = chooseDevices({
-    ...questionOn(node, left),
+  const question = questionOn(node, left);
+  const choice = memoOf(question).choose({
+    ...question,
     members: asked.map(({ claims }) => claims),
     minRung: here.find(({ devices }) => devices?.minRung !== undefined)?.devices?.minRung,
     steerable: asked.every(({ steerable }) => steerable),

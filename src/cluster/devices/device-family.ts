@@ -1,4 +1,4 @@
-import type { Device, DeviceKey } from './device.ts';
+import type { AttributeValue, Device, DeviceKey } from './device.ts';
 
 /** Attributes, by the part of the name after the domain, that tell what a device is rather than which one it is. */
 const tellingStrings: ReadonlySet<string> = new Set(['type', 'productName', 'profile', 'partitionProfile']);
@@ -9,12 +9,13 @@ const tellingStrings: ReadonlySet<string> = new Set(['type', 'productName', 'pro
  */
 export function familyOf({ id, attributes }: Device): string {
   const telling: string[] = [];
-  for (const [name, attribute] of attributes) {
-    if (attribute.kind === 'bool') telling.push(`${name}=${attribute.value}`);
-    else if (attribute.kind === 'string' && tellingStrings.has(name.slice(name.indexOf('/') + 1)))
-      telling.push(`${name}=${attribute.value}`);
-  }
+  for (const [name, attribute] of attributes)
+    if (tellsFamily(name, attribute)) telling.push(`${name}=${attribute.value}`);
   return [id.driver, ...telling.sort()].join(' ');
+}
+
+export function tellsFamily(name: string, { kind }: AttributeValue): boolean {
+  return kind === 'bool' || (kind === 'string' && tellingStrings.has(name.slice(name.indexOf('/') + 1)));
 }
 
 /** NICs that cannot do RDMA on a node where others of their driver can: these, not they, are wanted beside GPUs. */

@@ -1,5 +1,5 @@
 import { devicesOn } from './choice-input.ts';
-import type { CounterAmounts } from './device.ts';
+import type { AttributeValue, CounterAmounts } from './device.ts';
 import { localitiesOf, localityOf } from './locality.ts';
 import type { FleetNode, NeverFitsQuestion } from './never-fits.ts';
 import { expressionsOf } from './request-selection.ts';
@@ -43,7 +43,10 @@ export class HardwareShapes {
  * Whether a demand can depend on an attribute: its name stands in an expression or constraint. An expression that goes
  * through attributes without naming them may depend on any.
  */
-function attributesAsked({ demand, classes }: Omit<NeverFitsQuestion, 'fleet'>): (name: string) => boolean {
+export function attributesAsked({
+  demand,
+  classes,
+}: Pick<NeverFitsQuestion, 'demand' | 'classes'>): (name: string) => boolean {
   const texts: string[] = [];
   for (const { spec } of demand) {
     for (const { exactly, firstAvailable = [] } of spec.devices?.requests ?? []) {
@@ -66,9 +69,10 @@ function attributesAsked({ demand, classes }: Omit<NeverFitsQuestion, 'fleet'>):
   };
 }
 
-function shapeOf(
+/** Equal for nodes that nothing can tell apart but attributes that are not asked for. */
+export function shapeOf(
   { node, pools, numaOf }: FleetNode,
-  isAsked: (name: string) => boolean,
+  isAsked: (name: string, value: AttributeValue) => boolean,
   needsPlaces: boolean,
 ): string {
   const devices = devicesOn(pools);
@@ -78,8 +82,8 @@ function shapeOf(
   for (const pool of pools.pools) key += `${pool.usable} ${amountsText(pool.counters)}\n`;
   for (const device of devices) {
     key += `${device.id.driver}${device.allowMultipleAllocations ? ' shared' : ''}`;
-    for (const [name, { kind, value }] of device.attributes)
-      if (isAsked(name)) key += ` ${name}=${kind}:${value}`;
+    for (const [name, attribute] of device.attributes)
+      if (isAsked(name, attribute)) key += ` ${name}=${attribute.kind}:${attribute.value}`;
     for (const [name, { value, policy }] of device.capacity)
       key += ` ${name}=${value}${policy === undefined ? '' : JSON.stringify(policy)}`;
     if (device.consumesCounters.size > 0) key += amountsText(device.consumesCounters);

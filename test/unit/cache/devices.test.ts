@@ -187,3 +187,20 @@ t.test('a namespace and the configuration decide whether claims are steered', as
   t.notOk(new ClusterCache({ levels: [] }).claims.steers('serving'), 'off unless it is switched on');
   t.ok(worldOf().claims.steers('serving'));
 });
+
+t.test('a place that is kept has its devices, which the group itself may plan with', async t => {
+  const cache = worldOf();
+  cache.pods.upsert(decode(group.leader()));
+  const [first] = plan.devices ?? [];
+  const seat = { node: 'a', requests: new Map([['pods', 1]]), claims: first?.claims ?? [] };
+  cache.reservePlace(group.key, [seat]);
+  t.same(usedOn(cache, 'a'), ['efa0', 'gpu-0']);
+  const own = cache.snapshotFor(group.key);
+  const at = own.tree.indexByNodeName.get('a') ?? -1;
+  t.equal(own.nodes.at(at)?.devices?.used.devices.size, 0);
+  cache.assumePlan(decode(group.leader()), plan);
+  t.same(usedOn(cache, 'a'), ['efa0', 'efa1', 'gpu-0', 'gpu-2'], 'the plan holds its own');
+  cache.reservePlace(group.key, [seat]);
+  cache.reservePlace(group.key, []);
+  t.same(usedOn(cache, 'a'), ['efa0', 'efa1', 'gpu-0', 'gpu-2']);
+});

@@ -119,7 +119,7 @@ t.test('some ranks of a group are planned with the slices that they are in', asy
   const full = new Map(['a', 'c'].map(node => [node, 'full']));
   const found = waiting.planRanks(info, [0, 3, 2], fixed, full);
   t.same(
-    [...(found ?? [])],
+    [...(found ?? [])].map(([rank, { node }]) => [rank, node]),
     [
       [0, 'a'],
       [2, 'c'],

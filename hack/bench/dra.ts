@@ -1,0 +1,94 @@
+import type { LeaderWorkerSet } from '../../src/api/kubernetes.ts';
+import { lws, berth as names } from '../../src/api/names.ts';
+import type { Cluster } from '../bed/cluster.ts';
+import type { BerthArm } from './berth-arm.ts';
+import { BindWatch } from './bind-watch.ts';
+import { type BenchContext, scaled } from './context.ts';
+import type { Figure } from './figures.ts';
+import { clearNamespace, makeNamespace, type WebhookArm } from './namespaces.ts';
+import { summarize } from './statistics.ts';
+
+const order: readonly WebhookArm[] = ['stock', 'pin', 'pin', 'stock'];
+const fullGroups = 100;
+const groupSize = 4;
+const timeoutMs = 300_000;
+const resourceApi = '/apis/resource.k8s.io/v1';
+
+/**
+ * How many pods with a claim for a GPU and a NIC are bound in a second: by kube-scheduler alone, which asks its allocator
+ * about nodes until enough take the pod, and with Berth, which pins each pod to its node and steers its claim.
+ */
+export async function measureDra(
+  cluster: Cluster,
+  berth: BerthArm,
+  context: BenchContext,
+): Promise<readonly Figure[]> {
+  const groups = scaled(context, fullGroups);
+  const rates: Record<WebhookArm, number[]> = { stock: [], pin: [] };
+  for (const arm of order) {
+    await berth.switch(arm === 'pin');
+    const seconds = await bindClaimants(cluster, arm, groups);
+    const rate = (groups * groupSize) / seconds;
+    context.say(`pods with claims, ${arm}: ${rate.toFixed(1)} pods/s`);
+    rates[arm].push(rate);
+  }
+  return [
+    {
+      part: 'dra',
+      what: `${groups} groups of ${groupSize} pods with a claim for GPU and NIC each: bound, from the creation on`,
+      unit: 'pods/s',
+      berth: summarize(rates.pin),
+      beside: { name: 'stock', value: summarize(rates.stock) },
+      aim: { of: 'ratio', atLeast: 1.5 },
+    },
+  ];
+}
+
+/** Seconds from the creation of an LWS to the binding of its last pod; devices are free again afterwards. */
+async function bindClaimants(cluster: Cluster, arm: WebhookArm, groups: number): Promise<number> {
+  const namespace = await makeNamespace(cluster, arm);
+  await cluster.request('POST', `${resourceApi}/namespaces/${namespace}/resourceclaimtemplates`, {
+    apiVersion: 'resource.k8s.io/v1',
+    kind: 'ResourceClaimTemplate',
+    metadata: { name: 'pair' },
+    spec: {
+      spec: {
+        devices: {
+          requests: [
+            { name: 'gpu', exactly: { deviceClassName: 'gpu.nvidia.com' } },
+            { name: 'nic', exactly: { deviceClassName: 'efa.networking.k8s.aws' } },
+          ],
+        },
+      },
+    },
+  });
+  const watch = new BindWatch(cluster, namespace);
+  const all = watch.all(groups * groupSize, timeoutMs);
+  all.catch(() => {});
+  const startedMs = performance.now();
+  const path = `/apis/${lws.apiVersion}/namespaces/${namespace}/leaderworkersets`;
+  await cluster.request('POST', path, claimants(groups, arm));
+  const bound = await all;
+  const seconds = ((bound.at(-1)?.atMs ?? Number.NaN) - startedMs) / 1000;
+  await clearNamespace(cluster, namespace);
+  await cluster.request('DELETE', `${resourceApi}/namespaces/${namespace}/resourceclaims`);
+  return seconds;
+}
+
+function claimants(groups: number, arm: WebhookArm): LeaderWorkerSet {
+  const resources = { requests: { cpu: '1' }, claims: [{ name: 'devices' }] };
+  const spec = {
+    terminationGracePeriodSeconds: 1,
+    resourceClaims: [{ name: 'devices', resourceClaimTemplateName: 'pair' }],
+    containers: [{ name: 'server', image: 'registry.example.com/inference/model-server:v1.4.2', resources }],
+  };
+  return {
+    apiVersion: lws.apiVersion,
+    kind: lws.kind,
+    metadata: {
+      name: 'bench',
+      ...(arm === 'pin' && { annotations: { [names.requiredTopology]: 'rack' } }),
+    },
+    spec: { replicas: groups, leaderWorkerTemplate: { size: groupSize, workerTemplate: { spec } } },
+  };
+}
