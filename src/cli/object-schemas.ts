@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { deviceSchemas } from './device-schemas.ts';
 import { InputError } from './input-error.ts';
 import type { SourceObject } from './read-objects.ts';
 
@@ -39,6 +40,15 @@ const podSpec = z.looseObject({
   priorityClassName: z.string().optional(),
   overhead: resourceList,
   resources,
+  resourceClaims: z
+    .array(
+      z.looseObject({
+        name: z.string().min(1),
+        resourceClaimName: z.string().optional(),
+        resourceClaimTemplateName: z.string().optional(),
+      }),
+    )
+    .optional(),
 });
 const podTemplate = z.looseObject({ metadata: metadata.optional(), spec: podSpec });
 const conditions = z.array(z.looseObject({ type: z.string(), status: z.string() })).optional();
@@ -77,6 +87,7 @@ const schemas = {
       }),
     }),
   }),
+  ...deviceSchemas(namedMetadata),
 } as const;
 
 export type KnownKind = keyof typeof schemas;
@@ -111,7 +122,7 @@ function withoutNulls(value: unknown): unknown {
   return Object.fromEntries(kept.map(([key, inner]) => [key, withoutNulls(inner)]));
 }
 
-function nameOf(value: unknown): string {
+export function nameOf(value: unknown): string {
   const named = z.object({ metadata: z.object({ name: z.string() }) }).safeParse(value);
   return named.success ? named.data.metadata.name : '(without name)';
 }

@@ -24,8 +24,9 @@ interface PlanOptions extends SettingsOptions {
 
 const help = `
 Input is YAML, JSON or one JSON object per line: Nodes, Pods, Namespaces, LeaderWorkerSets, StatefulSets and
-PriorityClasses, lists of them included, or what "berth snapshot" has written. Nodes written by hand may leave out
-conditions (Ready is taken) and the number of pods (110).
+PriorityClasses, and for devices by DRA ResourceSlices, DeviceClasses, ResourceClaims, ResourceClaimTemplates and
+DeviceTaintRules; lists of them included, or what "berth snapshot" has written. Nodes written by hand may leave out
+conditions (Ready is taken) and the number of pods (110). Templates and claims may stand beside the workload.
 Planned are every replica group of a LeaderWorkerSet, pods with group labels, single pods, and what waits for Berth in
 the fleet already: by priority, then age, each seeing those before. Nothing is written to any cluster.
 

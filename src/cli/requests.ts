@@ -8,7 +8,8 @@ import { whyNotPlaceable } from '../group/placeable.ts';
 import { decodePod, isGated, type PodInfo, podShare } from '../group/pod-info.ts';
 import { admitPod, unknownPriorityClass } from './admission.ts';
 import type { ClusterObjects, PriorityClass } from './cluster-objects.ts';
-import { withPlace } from './fleet-cache.ts';
+import { withPlace } from './decode-object.ts';
+import { takeDeviceObjects } from './device-objects.ts';
 import { InputError } from './input-error.ts';
 import { lwsLeaderPod } from './lws-leader.ts';
 import { leftForClaims, type Verdict } from './what-if.ts';
@@ -71,10 +72,15 @@ export function takeManifests(
 ): Requests {
   const taking = new ManifestTaking(cache, manifests, options);
   for (const namespace of manifests.namespaces) cache.namespaces.upsert(decodeNamespace(namespace));
+  // Drivers publish slices: like nodes they are of the fleet.
+  for (const claim of takeDeviceObjects(cache, { ...manifests, resourceSlices: [] }, options))
+    taking.note(`ResourceClaim ${claim} is in the fleet already and stays as it is`);
   for (const set of manifests.leaderWorkerSets) taking.takeSet(set);
   for (const pod of manifests.pods) taking.takePod(pod);
   if (manifests.nodes.length > 0)
     taking.note('nodes among the manifests are not read; name them with --fleet');
+  if (manifests.resourceSlices.length > 0)
+    taking.note('ResourceSlices among the manifests are not read; name them with --fleet');
   const others = [...manifests.ignored].filter(([kind]) => !quietKinds.has(kind));
   if (others.length > 0) {
     const list = others.map(([kind, count]) => `${count} ${kind}`).join(', ');
@@ -103,9 +109,6 @@ const quietKinds: ReadonlySet<string> = new Set([
   'PodMonitor',
   'PodMonitoring',
   'ServiceMonitor',
-  'ResourceClaim',
-  'ResourceClaimTemplate',
-  'DeviceClass',
 ]);
 
 class ManifestTaking {

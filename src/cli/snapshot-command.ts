@@ -18,9 +18,10 @@ interface SnapshotOptions {
 }
 
 const help = `
-The dump holds nodes, namespaces, pods, LeaderWorkerSets, worker StatefulSets and PriorityClasses, each cut down to what
-planning reads: no environment, commands, images, or annotations but those that Berth gives a meaning. Names and labels
-stay. It is read by "berth plan --fleet" and "berth simulate --fleet". Needs the right to list these resources.
+The dump holds nodes, namespaces, pods, LeaderWorkerSets, worker StatefulSets, PriorityClasses, and of DRA the slices,
+classes, claims, claim templates and device taint rules, each cut down to what planning reads: no environment, commands,
+images, parameters for drivers, or annotations but those that Berth gives a meaning. Names, labels and the attributes of
+devices stay. It is read by "berth plan --fleet" and "berth simulate --fleet". Needs the right to list these resources.
 
 Exit codes: 0 done, 1 the cluster could not be read, 2 the command line or the kubeconfig is at fault.
 
@@ -66,12 +67,20 @@ interface Resource {
   readonly optional?: boolean;
 }
 
+const resourceApi = '/apis/resource.k8s.io/v1';
+
 const resources: readonly Resource[] = [
   { kind: 'Node', path: '/api/v1/nodes' },
   { kind: 'Namespace', path: '/api/v1/namespaces' },
   { kind: 'LeaderWorkerSet', path: `/apis/${lws.apiVersion}/leaderworkersets`, optional: true },
   { kind: 'StatefulSet', path: '/apis/apps/v1/statefulsets', labelSelector: lws.name },
   { kind: 'PriorityClass', path: '/apis/scheduling.k8s.io/v1/priorityclasses', optional: true },
+  // Only a cluster whose API server has DRA, and at this version, has these; the last one is a feature of its own.
+  { kind: 'DeviceClass', path: `${resourceApi}/deviceclasses`, optional: true },
+  { kind: 'ResourceSlice', path: `${resourceApi}/resourceslices`, optional: true },
+  { kind: 'ResourceClaimTemplate', path: `${resourceApi}/resourceclaimtemplates`, optional: true },
+  { kind: 'ResourceClaim', path: `${resourceApi}/resourceclaims`, optional: true },
+  { kind: 'DeviceTaintRule', path: `${resourceApi}/devicetaintrules`, optional: true },
   { kind: 'Pod', path: '/api/v1/pods' },
 ];
 

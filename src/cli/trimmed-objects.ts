@@ -1,4 +1,11 @@
 import type {
+  DeviceClass,
+  DeviceTaintRule,
+  ResourceClaim,
+  ResourceClaimTemplate,
+  ResourceSlice,
+} from '../api/dra.ts';
+import type {
   Container,
   KubernetesObject,
   LeaderWorkerSet,
@@ -11,6 +18,14 @@ import type {
 import { berth, foreignTopologyAnnotations, k8s, kueue, lws, nvidia } from '../api/names.ts';
 import type { PriorityClass } from './cluster-objects.ts';
 import type { KnownKind } from './object-schemas.ts';
+import { present } from './present.ts';
+import {
+  trimClaim,
+  trimClaimTemplate,
+  trimDeviceClass,
+  trimSlice,
+  trimTaintRule,
+} from './trimmed-device-objects.ts';
 
 /**
  * Cuts an object down to what planning reads, field by field, so that nothing gets into a dump because somebody forgot
@@ -29,6 +44,16 @@ export function trimmed(kind: KnownKind, raw: KubernetesObject): KubernetesObjec
       const { value, globalDefault } = raw as PriorityClass;
       return { ...object, ...present({ value, globalDefault }) };
     }
+    case 'ResourceSlice':
+      return { ...object, ...trimSlice(raw as ResourceSlice) };
+    case 'DeviceClass':
+      return { ...object, ...trimDeviceClass(raw as DeviceClass) };
+    case 'ResourceClaim':
+      return { ...object, ...trimClaim(raw as ResourceClaim) };
+    case 'ResourceClaimTemplate':
+      return { ...object, ...trimClaimTemplate(raw as ResourceClaimTemplate, trimMetadata) };
+    case 'DeviceTaintRule':
+      return { ...object, ...trimTaintRule(raw as DeviceTaintRule) };
     case 'Namespace':
     case 'StatefulSet':
       return object;
@@ -42,6 +67,8 @@ const keptAnnotations: ReadonlySet<string> = new Set([
   ...Object.values(nvidia),
   ...foreignTopologyAnnotations,
   k8s.mirrorPod,
+  k8s.podClaimName,
+  k8s.extendedResourceClaim,
 ]);
 
 function trimMetadata(metadata: ObjectMeta): ObjectMeta {
@@ -119,7 +146,10 @@ function trimSpec(spec: PodSpec): PodSpec {
       preemptionPolicy: spec.preemptionPolicy,
       overhead: spec.overhead,
       resources: spec.resources,
-      resourceClaims: spec.resourceClaims?.map(({ name }) => ({ name })),
+      resourceClaims: spec.resourceClaims?.map(({ name, resourceClaimName, resourceClaimTemplateName }) => ({
+        name,
+        ...present({ resourceClaimName, resourceClaimTemplateName }),
+      })),
       initContainers: spec.initContainers?.map(trimContainer),
     }),
     containers: spec.containers.map(trimContainer),
@@ -155,16 +185,4 @@ function trimSet({ spec }: LeaderWorkerSet): Pick<LeaderWorkerSet, 'spec'> {
 
 function trimTemplate({ metadata, spec }: PodTemplateSpec): PodTemplateSpec {
   return { ...(metadata && { metadata: trimMetadata(metadata) }), spec: trimSpec(spec) };
-}
-
-type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
-
-/** Without the fields that are undefined: absent in the cluster, they are to be absent in the dump. */
-function present<T extends object>(fields: T): Present<T> {
-  const kept: Present<T> = {};
-  for (const key of Object.keys(fields) as (keyof T)[]) {
-    const value = fields[key];
-    if (value !== undefined) kept[key] = value as Exclude<T[typeof key], undefined>;
-  }
-  return kept;
 }
