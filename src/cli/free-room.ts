@@ -1,7 +1,7 @@
-import type { NodeInfo, NodeRecord } from '../cluster/node-info.ts';
-import { isAcceleratorResource } from '../cluster/resources.ts';
+import type { NodeInfo } from '../cluster/node-info.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { levelName, type TopologyDomain, type TopologyTree } from '../cluster/topology.ts';
+import { mainDevice } from './host-devices.ts';
 
 /** What a fleet has left, in whole hosts and whole domains. */
 export interface FreeRoom {
@@ -29,7 +29,7 @@ export function freeRoom(snapshot: ClusterSnapshot): FreeRoom {
   const free = new Uint8Array(nodes.length);
   let index = 0;
   for (const node of nodes) {
-    counts[index] = !withDevices || mainDevice(node.record) !== undefined ? 1 : 0;
+    counts[index] = !withDevices || mainDevice(node) !== undefined ? 1 : 0;
     free[index] = counts[index] === 1 && isFreeHost(node) ? 1 : 0;
     index++;
   }
@@ -43,51 +43,22 @@ export function freeRoom(snapshot: ClusterSnapshot): FreeRoom {
 
 /** Fleets of CPU hosts alone are counted too; beside accelerator hosts those without any are not. */
 export function hasDevices({ nodes }: ClusterSnapshot): boolean {
-  for (const node of nodes) if (mainDevice(node.record) !== undefined) return true;
+  for (const node of nodes) if (mainDevice(node) !== undefined) return true;
   return false;
-}
-
-/** Devices of a node that count: of the kind it has most of, e.g. `nvidia.com/gpu` beside network cards. */
-export interface MainDevice {
-  readonly resource: string;
-  readonly count: number;
-}
-
-const mainDevices = new WeakMap<NodeRecord, MainDevice | 'none'>();
-
-/** Undefined for a node without devices. */
-export function mainDevice(record: NodeRecord): MainDevice | undefined {
-  const device = mainDevices.get(record) ?? findMainDevice(record) ?? 'none';
-  mainDevices.set(record, device);
-  return device === 'none' ? undefined : device;
 }
 
 /** Devices of all usable nodes, and how many of them nobody has or holds. */
 export function deviceUse({ nodes }: ClusterSnapshot): { readonly free: number; readonly all: number } {
   let free = 0;
   let all = 0;
-  for (const { record, free: left } of nodes) {
-    const device = record.ready && !record.cordoned ? mainDevice(record) : undefined;
+  for (const node of nodes) {
+    const { ready, cordoned } = node.record;
+    const device = ready && !cordoned ? mainDevice(node) : undefined;
     if (device === undefined) continue;
     all += device.count;
-    free += Math.max(0, left.get(device.resource) ?? 0);
+    free += Math.max(0, device.free);
   }
   return { free, all };
-}
-
-function findMainDevice({ allocatable }: NodeRecord): MainDevice | undefined {
-  let main: MainDevice | undefined;
-  for (const [resource, count] of allocatable) {
-    if (!isAcceleratorResource(resource) || count <= 0) continue;
-    if (main === undefined || rankOfDevice(resource, count) > rankOfDevice(main.resource, main.count))
-      main = { resource, count };
-  }
-  return main;
-}
-
-/** Some nodes announce thousands of shares of a network card; compute devices come first. */
-function rankOfDevice(resource: string, count: number): number {
-  return /gpu|tpu|neuron|gaudi|npu|xpu|deviceclass/i.test(resource) ? 1_000_000 + count : count;
 }
 
 function levelRoom(tree: TopologyTree, level: number, counts: Uint8Array, free: Uint8Array): LevelRoom {
@@ -118,6 +89,6 @@ function marked({ nodes }: TopologyDomain, marks: Uint8Array): number {
 function isFreeHost(node: NodeInfo): boolean {
   const { ready, cordoned, allocatable } = node.record;
   if (!ready || cordoned || !node.untouched) return false;
-  if (mainDevice(node.record) !== undefined) return true;
+  if (mainDevice(node) !== undefined) return true;
   return (node.free.get('cpu') ?? 0) >= 0.9 * (allocatable.get('cpu') ?? 0);
 }

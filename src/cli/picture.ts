@@ -1,9 +1,12 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { seatOf } from '../cache/group-view.ts';
+import { resultsOfPlan } from '../cluster/devices/claims.ts';
+import type { DeviceId } from '../cluster/devices/device.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
+import type { Resources } from '../cluster/resources.ts';
 import type { TopologyDomain } from '../cluster/topology.ts';
 import type { Colours } from './colours.ts';
-import { mainDevice } from './free-room.ts';
+import { mainDevice } from './host-devices.ts';
 
 const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const signs = { free: '·', taken: '▒', unusable: '×' } as const;
@@ -85,14 +88,14 @@ function drawHosts(cells: readonly Cell[], indent: string): readonly string[] {
 
 function hostCell(info: NodeInfo, seats: ReadonlyMap<string, readonly Seat[]>, colours: Colours): Cell {
   const here = seats.get(info.record.name) ?? [];
-  const device = mainDevice(info.record);
+  const device = mainDevice(info);
   const count = device?.count ?? 1;
   const cells = Math.min(count, mostCells);
   // Where there are more devices than signs, a sign stands for several.
   const scaled = (devices: number) => Math.min(cells, Math.ceil((devices * cells) / count));
   const own = here.map(seat => ({ ...seat, cells: device === undefined ? 1 : scaled(seat.devices) }));
   const ownCells = own.reduce((sum, seat) => sum + seat.cells, 0);
-  const free = device === undefined ? (info.untouched ? 1 : 0) : scaled(info.free.get(device.resource) ?? 0);
+  const free = device === undefined ? (info.untouched ? 1 : 0) : scaled(device.free);
   const usable = info.record.ready && !info.record.cordoned;
   const freeCells = Math.max(0, Math.min(cells - ownCells, free));
   const others = Math.max(0, cells - ownCells - freeCells);
@@ -118,12 +121,14 @@ function seatsByNode(cache: ClusterCache, drawn: readonly Drawn[]): ReadonlyMap<
     const view = cache.group(key);
     view?.plan?.nodes.forEach((_, rank) => {
       const node = seatOf(view, rank);
-      add(node, { number, rank, devices: devicesOn(cache, node, view.plan?.requests[rank]) });
+      const { requests, devices } = view.plan ?? {};
+      const planned = devices?.[rank]?.claims.flatMap(resultsOfPlan) ?? [];
+      add(node, { number, rank, devices: devicesOn(cache, node, { requests: requests?.[rank], planned }) });
     });
     const pod = cache.pod(key);
     if (pod === undefined) return;
     const node = cache.plannedNode(pod);
-    add(node, { number, rank: 0, devices: devicesOn(cache, node, pod.requests) });
+    add(node, { number, rank: 0, devices: devicesOn(cache, node, { requests: pod.requests, planned: [] }) });
   });
   return seats;
 }
@@ -131,11 +136,12 @@ function seatsByNode(cache: ClusterCache, drawn: readonly Drawn[]): ReadonlyMap<
 function devicesOn(
   cache: ClusterCache,
   node: string | undefined,
-  requests: ReadonlyMap<string, number> | undefined,
+  taken: { readonly requests: Resources | undefined; readonly planned: readonly DeviceId[] },
 ): number {
   const info = node === undefined ? undefined : cache.nodeInfo(node);
-  const device = info === undefined ? undefined : mainDevice(info.record);
-  return device === undefined ? 0 : (requests?.get(device.resource) ?? 0);
+  const device = info === undefined ? undefined : mainDevice(info);
+  if (device === undefined) return 0;
+  return Math.max(device.countOf(taken.planned), taken.requests?.get(device.resource) ?? 0);
 }
 
 /** After the last letter they begin again: colours and names tell the rest. */

@@ -1,9 +1,11 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { Rung } from '../cluster/devices/alignment.ts';
 import { labelValue } from '../cluster/labels.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { levelName, type TopologyLevel } from '../cluster/topology.ts';
-import { interPodKeyOf } from '../group/demand.ts';
+import { interPodKeyOf, type MemberDemand } from '../group/demand.ts';
 import { describeUnblock, type Unblock } from '../planner/unblock.ts';
+import { alignmentCounts, type DeviceReport, devicesReport } from './device-report.ts';
 import { type FreeRoom, freeRoom } from './free-room.ts';
 import type { Request } from './requests.ts';
 import {
@@ -17,15 +19,18 @@ import {
   type WhatIf,
 } from './what-if.ts';
 
-/** How closely the devices of one pod lie together. Devices inside a host are not modelled: the host is all that is known. */
-export type Alignment = 'host';
-
 export interface RankReport {
   readonly rank: number;
   readonly node: string;
   /** Domain by level name, configured levels alone; without those whose label the node lacks. */
   readonly domains: Readonly<Record<string, string>>;
-  readonly alignment: Alignment;
+  /**
+   * How near its devices are to each other: `host` is all that is known of those that come by device plugin. Absent where
+   * no device has a place to speak of.
+   */
+  readonly alignment?: Rung;
+  /** Absent without claims to be met; empty where kube-scheduler's choice cannot be told beforehand. */
+  readonly devices?: readonly DeviceReport[];
 }
 
 export interface RequestReport {
@@ -39,6 +44,8 @@ export interface RequestReport {
   readonly domain?: readonly string[];
   readonly hosts?: number;
   readonly ranks?: readonly RankReport[];
+  /** Members by the alignment that the devices of their claims reach; absent where no claim has any. */
+  readonly alignment?: Readonly<Partial<Record<Rung, number>>>;
   /** What is left once it has its place. */
   readonly leaves?: FreeRoom;
   /** Why it has got no place: a stable code, the planner's sentence, and the field where a mistake is. */
@@ -93,7 +100,8 @@ function planOne(whatIf: WhatIf, request: Request, unblocks: RecentUnblock): Req
   const verdict = request.verdict ?? plan();
   const size = question?.demands.length;
   const told = { name, kind, priority, outcome: verdict.kind, ...(size !== undefined && { size }) };
-  if (verdict.kind === 'fits') return { ...told, ...placeReport(whatIf.cache, verdict) };
+  if (verdict.kind === 'fits')
+    return { ...told, ...placeReport(whatIf.cache, verdict, question?.demands ?? []) };
   const unblock =
     verdict.kind === 'refused' && question !== undefined ? unblocks.find(question, name) : undefined;
   return {
@@ -147,14 +155,23 @@ function questionOf(whatIf: WhatIf, { key }: Request): Question | undefined {
   return 'kind' in group ? undefined : { ...group, group: key };
 }
 
-function placeReport(cache: ClusterCache, { nodes, plan }: Extract<Verdict, { kind: 'fits' }>) {
+function placeReport(
+  cache: ClusterCache,
+  { nodes, plan }: Extract<Verdict, { kind: 'fits' }>,
+  demands: readonly MemberDemand[],
+) {
+  const ranks = nodes.map((node, rank): RankReport => {
+    const where = { rank, node, domains: domainsOf(cache, node) };
+    const demand = demands[rank];
+    return { ...where, ...(demand && devicesReport(cache.nodeInfo(node), demand, plan.devices?.[rank])) };
+  });
+  const alignment = alignmentCounts(ranks);
   return {
     level: levelName(cache.levels, plan.level),
     domain: plan.domain,
     hosts: new Set(nodes).size,
-    ranks: nodes.map((node, rank): RankReport => {
-      return { rank, node, domains: domainsOf(cache, node), alignment: 'host' };
-    }),
+    ranks,
+    ...(alignment && { alignment }),
     leaves: freeRoom(cache.snapshot()),
   };
 }

@@ -1,4 +1,6 @@
+import { rungs } from '../cluster/devices/alignment.ts';
 import type { Colours } from './colours.ts';
+import { deviceLine } from './device-report.ts';
 import type { FreeRoom } from './free-room.ts';
 import type { PlanReport, RankReport, RequestReport } from './plan-report.ts';
 import { indented, textTable } from './text-table.ts';
@@ -16,6 +18,7 @@ export function planTable(report: PlanReport, colours: Colours): string {
 }
 
 function summary({ requests }: PlanReport, { good, bad }: Colours): readonly string[] {
+  const withClaims = requests.some(({ alignment }) => alignment !== undefined);
   const rows = requests.map(request => {
     const { name, priority, size, outcome, hosts } = request;
     return [
@@ -25,6 +28,7 @@ function summary({ requests }: PlanReport, { good, bad }: Colours): readonly str
       outcome,
       whereOf(request),
       hosts === undefined ? '-' : String(hosts),
+      ...(withClaims ? [alignmentOf(request)] : []),
       leavesOf(request.leaves),
     ];
   });
@@ -35,6 +39,7 @@ function summary({ requests }: PlanReport, { good, bad }: Colours): readonly str
     { title: 'outcome' },
     { title: 'where' },
     { title: 'hosts', right: true },
+    ...(withClaims ? [{ title: 'alignment' }] : []),
     { title: 'leaves free' },
   ];
   // Painted after all is measured: the marks have no width.
@@ -52,6 +57,14 @@ function whereOf({ kind, level, domain, ranks: places }: RequestReport): string 
   return domain.length === 0 ? 'cluster' : `${level} ${domain.join('/')}`;
 }
 
+function alignmentOf({ alignment }: RequestReport): string {
+  const counts = rungs.flatMap(rung => {
+    const members = alignment?.[rung];
+    return members === undefined ? [] : [`${members} ${rung}`];
+  });
+  return counts.length === 0 ? '-' : counts.join(', ');
+}
+
 function leavesOf(room: FreeRoom | undefined): string {
   if (room === undefined) return '-';
   const whole = room.levels.map(({ level, whole: count }) => `${count} whole ${level}`).reverse();
@@ -59,17 +72,20 @@ function leavesOf(room: FreeRoom | undefined): string {
 }
 
 function ranks({ name, ranks: places = [] }: RequestReport, { levels }: PlanReport): readonly string[] {
+  const withClaims = places.some(({ devices }) => devices !== undefined);
   const columns = [
     { title: 'rank', right: true },
     { title: 'node' },
     ...levels.map(level => ({ title: level.name })),
     { title: 'alignment' },
+    ...(withClaims ? [{ title: 'devices' }] : []),
   ];
-  const rowOf = ({ rank, node, domains, alignment }: RankReport) => [
+  const rowOf = ({ rank, node, domains, alignment, devices }: RankReport) => [
     String(rank),
     node,
     ...levels.map(level => domains[level.name] ?? '-'),
-    alignment,
+    alignment ?? '-',
+    ...(withClaims ? [deviceLine(devices, node)] : []),
   ];
   return [name, ...indented(textTable(columns, places.map(rowOf)))];
 }

@@ -1,7 +1,8 @@
 import type { LeaderWorkerSet, Pod, PodSpec, Toleration } from '../api/kubernetes.ts';
 import { berth, lws } from '../api/names.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
-import { hasDevices, mainDevice } from './free-room.ts';
+import { hasDevices } from './free-room.ts';
+import { mainDevice } from './host-devices.ts';
 
 /** What a simulated workload asks for. */
 export interface SimulatedAsk {
@@ -32,8 +33,10 @@ export const simulatedNamespace = 'simulated';
 export function fleetFacts(snapshot: ClusterSnapshot): FleetFacts {
   const { tree, nodes } = snapshot;
   const resource = hasDevices(snapshot) ? commonDevice(snapshot) : 'cpu';
-  const amounts = [...nodes].map(({ record }) => {
-    const amount = record.allocatable.get(resource) ?? 0;
+  const amounts = [...nodes].map(node => {
+    const main = mainDevice(node);
+    if (main?.resource === resource) return main.count;
+    const amount = node.record.allocatable.get(resource) ?? 0;
     // A tenth of the CPU is left to the agents of the host.
     return resource === 'cpu' ? Math.floor((amount * 0.9) / 1000) : amount;
   });
@@ -106,7 +109,7 @@ function specOf(devices: number, { resource, tolerations }: FleetFacts): PodSpec
 function commonDevice({ nodes }: ClusterSnapshot): string {
   const counts = new Map<string, number>();
   for (const node of nodes) {
-    const resource = mainDevice(node.record)?.resource;
+    const resource = mainDevice(node)?.resource;
     if (resource !== undefined) counts.set(resource, (counts.get(resource) ?? 0) + 1);
   }
   return [...counts].reduce((most, entry) => (entry[1] > most[1] ? entry : most), ['', 0])[0];

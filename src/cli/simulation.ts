@@ -23,6 +23,7 @@ import {
   planWaitingSingle,
   type Question,
   questionOfSingle,
+  removePod,
   type Verdict,
   type WhatIf,
 } from './what-if.ts';
@@ -236,7 +237,7 @@ class SimulationRun {
   #remove(owner: string, ask: SimulatedAsk, ordinal: number): void {
     const uid = ask.kind === 'group' ? leaderUid(owner, ordinal) : singleUid(owner, ordinal);
     const pod = this.#cache.pod(uid);
-    if (pod !== undefined) this.#cache.pods.remove(pod);
+    if (pod !== undefined) removePod(this.#options.whatIf, pod);
   }
 }
 

@@ -2,6 +2,7 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { describeGroup } from '../cache/group-source.ts';
 import { PlacedGroups } from '../cache/placed-groups.ts';
 import { unitsOf } from '../cache/units.ts';
+import { type ClaimRecord, type PlannedClaim, resultsOfPlan } from '../cluster/devices/claims.ts';
 import { demandOfPod, type MemberDemand } from '../group/demand.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
 import type { PodInfo } from '../group/pod-info.ts';
@@ -18,6 +19,8 @@ export interface WhatIf {
   readonly memo: FitMemo;
   readonly placed: PlacedGroups;
   readonly objective: Objective;
+  /** By UID of a single pod, what kube-scheduler would have made of its plan: an allocated claim. */
+  readonly claimsOfSingles: Map<string, readonly ClaimRecord[]>;
 }
 
 /** What became of a group or a single pod. */
@@ -47,7 +50,13 @@ export interface Question {
 const anywhere: TopologyRequest = { requiredLevel: undefined, preferredLevel: undefined, sameLabels: [] };
 
 export function newWhatIf(cache: ClusterCache, objective: Objective): WhatIf {
-  return { cache, memo: new FitMemo(), placed: new PlacedGroups(cache), objective };
+  return {
+    cache,
+    memo: new FitMemo(),
+    placed: new PlacedGroups(cache),
+    objective,
+    claimsOfSingles: new Map(),
+  };
 }
 
 /** Plans a group whose leader waits in the cache, and takes the plan into it. */
@@ -65,11 +74,44 @@ export function planWaitingGroup(whatIf: WhatIf, key: string): Verdict {
   return verdict;
 }
 
-/** The same for a pod outside any group: a group of one that asks for no topology. */
+/**
+ * The same for a pod outside any group: a group of one that asks for no topology. Devices behind its extended resources
+ * are taken to be allocated, for no plan keeps them.
+ */
 export function planWaitingSingle(whatIf: WhatIf, pod: PodInfo): Verdict {
   const verdict = ask(whatIf, questionOfSingle(pod));
-  if (verdict.kind === 'fits') whatIf.cache.assumePin(pod, verdict.nodes[0] ?? '');
+  if (verdict.kind !== 'fits') return verdict;
+  const { cache, claimsOfSingles } = whatIf;
+  cache.assumePin(pod, verdict.nodes[0] ?? '');
+  const claims = allocatedClaims(pod, verdict.plan.devices?.[0]?.claims ?? []);
+  for (const claim of claims) cache.resourceClaims.upsert(claim);
+  claimsOfSingles.set(pod.uid, claims);
   return verdict;
+}
+
+/** A pod ends, and the claims that {@link planWaitingSingle} has made for it. */
+export function removePod({ cache, claimsOfSingles }: WhatIf, pod: PodInfo): void {
+  for (const claim of claimsOfSingles.get(pod.uid) ?? []) cache.resourceClaims.remove(claim);
+  claimsOfSingles.delete(pod.uid);
+  cache.pods.remove(pod);
+}
+
+function allocatedClaims(
+  { uid, namespace, name }: PodInfo,
+  planned: readonly PlannedClaim[],
+): readonly ClaimRecord[] {
+  return planned.map(claim => ({
+    uid: `planned:${uid}/${claim.claim}`,
+    namespace,
+    name: `${name}-${claim.claim}`,
+    podUid: uid,
+    podClaimName: claim.claim,
+    spec: {},
+    allocation: { results: resultsOfPlan(claim), nodeSelector: undefined },
+    reservedFor: [uid],
+    steeringOff: false,
+    terminating: false,
+  }));
 }
 
 export function questionOfSingle(pod: PodInfo): Question {
