@@ -1,5 +1,5 @@
 import t from 'tap';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { filesFor, listOf, rackLevels, rackNodes, setManifest } from './input-files.ts';
 import { runCli } from './run-cli.ts';
 
@@ -104,6 +104,89 @@ t.test('a fleet at fault is told with file, line and field', async t => {
       t.equal(code, 2, `${command} ${name}`);
       t.match(err, want, `${command} ${name}`);
     }
+});
+
+t.test('an object of DRA at fault is told with file, line and field', async t => {
+  const object = (kind: string, spec: object, more: object = {}) =>
+    stringify({ apiVersion: 'resource.k8s.io/v1', kind, metadata: { name: 'x' }, spec, ...more });
+  const request = (body: object) => ({ devices: { requests: [{ name: 'r', ...body }] } });
+  const claimOf = (body: object) => object('ResourceClaim', request({ exactly: body }));
+  const pool = { name: 'n', resourceSliceCount: 1 };
+  const sliceOf = (device: object) =>
+    object('ResourceSlice', { driver: 'd', pool, nodeName: 'n', devices: [device] });
+  const wrong: readonly [string, string, RegExp][] = [
+    ['a claim without spec', 'kind: ResourceClaim\nmetadata: {name: x}\n', /:1: ResourceClaim x: spec: /],
+    ['no class', claimOf({ count: 1 }), /:\d+: ResourceClaim x: .*requests\[0\]\.exactly\.deviceClassName: /],
+    ['a count as text', claimOf({ deviceClassName: 'g', count: 'two' }), /:11: .*exactly\.count: /],
+    [
+      'an allocation mode that is none',
+      claimOf({ deviceClassName: 'g', allocationMode: 'Some' }),
+      /exactly\.allocationMode: /,
+    ],
+    [
+      'an amount that is none',
+      claimOf({ deviceClassName: 'g', capacity: { requests: { memory: 'much' } } }),
+      /capacity\.requests\.memory: must be a quantity/,
+    ],
+    [
+      'neither one request nor alternatives',
+      object('ResourceClaimTemplate', { spec: request({}) }),
+      /ResourceClaimTemplate x: spec\.spec\.devices\.requests\[0\]: must have either exactly or firstAvailable/,
+    ],
+    [
+      'a result without device',
+      object(
+        'ResourceClaim',
+        {},
+        {
+          status: { allocation: { devices: { results: [{ request: 'r', driver: 'd', pool: 'p' }] } } },
+        },
+      ),
+      /status\.allocation\.devices\.results\[0\]\.device: /,
+    ],
+    [
+      'a pool that does not tell its slices',
+      object('ResourceSlice', { driver: 'd', pool: { name: 'n' } }),
+      /ResourceSlice x: spec\.pool\.resourceSliceCount: /,
+    ],
+    [
+      'an attribute that is no integer',
+      sliceOf({ name: 'a', attributes: { size: { int: 'x' } } }),
+      /dra\.yaml:1: ResourceSlice x: spec\.devices\[0\]\.attributes\[size\]/,
+    ],
+    [
+      'a capacity that is none',
+      sliceOf({ name: 'a', capacity: { memory: { value: 'much' } } }),
+      /ResourceSlice x: spec\.devices\[0\]\.capacity\[memory\]\.value: "much" is no quantity/,
+    ],
+    [
+      'a selector without expression',
+      object('DeviceClass', { selectors: [{ cel: {} }] }),
+      /DeviceClass x: spec\.selectors\[0\]\.cel\.expression: /,
+    ],
+    ['a rule without taint', object('DeviceTaintRule', {}), /DeviceTaintRule x: spec\.taint: /],
+    [
+      'a version with other fields',
+      claimOf({ deviceClassName: 'g' }).replace('k8s.io/v1', 'k8s.io/v1beta1'),
+      /:1: ResourceClaim x: apiVersion: resource\.k8s\.io\/v1beta1 has other fields than resource\.k8s\.io\/v1, /,
+    ],
+  ];
+  for (const [about, text, want] of wrong) {
+    const file = filesFor(t, { 'fleet.json': listOf(rackNodes(1, 1)), 'dra.yaml': text });
+    const asFleet = await runCli(['plan', '--fleet', file('fleet.json'), file('dra.yaml')]);
+    t.equal(asFleet.code, 2, about);
+    t.match(asFleet.err, want, about);
+    t.match(asFleet.err, /dra\.yaml:/, about);
+    if (about.includes('attribute') || about.includes('capacity that')) continue;
+    const beside = await runCli(['plan', '--fleet', file('fleet.json'), '-f', file('dra.yaml')]);
+    t.match(beside, { code: 2, err: want }, `${about}, beside a workload`);
+  }
+  const newer = claimOf({ deviceClassName: 'g' }).replace('k8s.io/v1', 'k8s.io/v1beta2');
+  const foreign = 'apiVersion: example.com/v1\nkind: ResourceClaim\nmetadata: {name: theirs}\n';
+  for (const stdin of [newer, foreign]) {
+    const file = filesFor(t, { 'fleet.json': listOf(rackNodes(1, 1)) });
+    t.equal((await runCli(['plan', '--fleet', file('fleet.json'), '-f', '-'], { stdin })).code, 0);
+  }
 });
 
 t.test('a command line at fault names the option', async t => {

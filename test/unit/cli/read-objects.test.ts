@@ -1,4 +1,5 @@
 import t from 'tap';
+import { sortObjects } from '../../../src/cli/cluster-objects.ts';
 import { InputError } from '../../../src/cli/input-error.ts';
 import { parseObjects } from '../../../src/cli/read-objects.ts';
 
@@ -31,6 +32,35 @@ t.test('the same objects come out of every way to write them', async t => {
   t.same(namesIn(''), []);
   t.same(namesIn('# nothing\n'), []);
   t.same(namesIn(JSON.stringify({ kind: 'List', items: [] })), []);
+});
+
+t.test('objects of DRA are sorted by kind, those of other groups with the same words are not', t => {
+  const kinds = ['ResourceSlice', 'DeviceClass', 'ResourceClaim', 'ResourceClaimTemplate', 'DeviceTaintRule'];
+  const specs: Readonly<Record<string, object>> = {
+    ResourceSlice: { driver: 'd', pool: { name: 'p', resourceSliceCount: 1 } },
+    ResourceClaimTemplate: { spec: {} },
+    DeviceTaintRule: { taint: { key: 'k', effect: 'None' } },
+  };
+  const objects = kinds.map(kind => ({
+    apiVersion: 'resource.k8s.io/v1',
+    kind,
+    metadata: { name: 'a', ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: 'n' }] },
+    spec: specs[kind] ?? {},
+  }));
+  const foreign = { apiVersion: 'example.com/v1', kind: 'DeviceClass', metadata: { name: 'b' } };
+  const list = { apiVersion: 'v1', kind: 'List', items: [...objects, foreign] };
+  const sorted = sortObjects(parseObjects(JSON.stringify(list), 'f'));
+  const { resourceSlices, deviceClasses, resourceClaims, resourceClaimTemplates, deviceTaintRules } = sorted;
+  for (const found of [
+    resourceSlices,
+    deviceClasses,
+    resourceClaims,
+    resourceClaimTemplates,
+    deviceTaintRules,
+  ])
+    t.match(found, [{ metadata: { name: 'a' } }]);
+  t.same([...sorted.ignored], [['DeviceClass', 1]]);
+  t.end();
 });
 
 t.test('every field has its line', async t => {

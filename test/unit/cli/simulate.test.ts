@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { p4dRacks, racks } from '../../../hack/bed/fleet-presets.ts';
 import type { FleetEvent } from '../../../src/cli/event-stream.ts';
 import type { SimulateReport } from '../../../src/cli/simulate-report.ts';
+import { fleetFile } from './device-files.ts';
 import { filesFor, listOf, rackLevels, rackNodes } from './input-files.ts';
 import { runCli } from './run-cli.ts';
 
@@ -52,6 +54,23 @@ t.test('figures of a random stream keep the relations that they must', async t =
     t.ok((quality.ringOverLeast ?? 1) >= 1, `${fleet} ring`);
     t.ok((quality.allocationRate ?? 0) > 0.3 && (quality.allocationRate ?? 2) <= 1, fleet);
   }
+});
+
+t.test('a fleet whose devices come by DRA is simulated like one with device plugins', async t => {
+  const size = { racks: 4, hostsPerRack: 4 };
+  const file = filesFor(t, {
+    'plugged.json': listOf(racks({ ...size, gpus: 8 }).map(node => ({ kind: 'Node', ...node }))),
+    'published.json': fleetFile(p4dRacks(size)),
+  });
+  const figuresOf = async (fleet: string) => {
+    const stream = ['--events', '300', '--mix', 'single=30,any=30,rack=40', '--levels', rackLevels];
+    const { fleet: facts, quality } = await simulated(['--fleet', file(fleet), ...stream]);
+    return { devices: facts.devices, quality };
+  };
+  const published = await figuresOf('published.json');
+  t.strictSame(published, await figuresOf('plugged.json'));
+  t.equal(published.devices, 128);
+  t.ok(published.quality.arrivals.placed > 20);
 });
 
 /** Two racks of two hosts; everything after time 0 is counted. */

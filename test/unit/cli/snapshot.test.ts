@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
+import { p4dRacks } from '../../../hack/bed/fleet-presets.ts';
 import type { KubernetesObject, Pod } from '../../../src/api/kubernetes.ts';
 import { berth, k8s, lws } from '../../../src/api/names.ts';
 import type { PlanReport } from '../../../src/cli/plan-report.ts';
@@ -7,6 +8,7 @@ import type { ApiClient, ApiRequest } from '../../../src/kube/api-client.ts';
 import { ApiError } from '../../../src/kube/api-errors.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { podOf } from '../../builders/pods.ts';
+import { gpusAndCard } from './device-files.ts';
 import { filesFor, listOf, rackLevels, rackNodes } from './input-files.ts';
 import { runCli } from './run-cli.ts';
 
@@ -48,6 +50,11 @@ const paths = {
   sets: '/apis/leaderworkerset.x-k8s.io/v1/leaderworkersets',
   statefulSets: '/apis/apps/v1/statefulsets',
   priorityClasses: '/apis/scheduling.k8s.io/v1/priorityclasses',
+  slices: '/apis/resource.k8s.io/v1/resourceslices',
+  classes: '/apis/resource.k8s.io/v1/deviceclasses',
+  claims: '/apis/resource.k8s.io/v1/resourceclaims',
+  templates: '/apis/resource.k8s.io/v1/resourceclaimtemplates',
+  rules: '/apis/resource.k8s.io/v1/devicetaintrules',
 } as const;
 
 const secret = 'hunter2';
@@ -119,6 +126,11 @@ function clusterLists(): Lists {
     [paths.sets]: sets,
     [paths.statefulSets]: [running.workerSet()],
     [paths.priorityClasses]: [{ metadata: { name: 'high' }, value: 10 } as KubernetesObject],
+    [paths.slices]: [],
+    [paths.classes]: [],
+    [paths.claims]: [],
+    [paths.templates]: [],
+    [paths.rules]: [],
   };
 }
 
@@ -185,11 +197,186 @@ function kindly(lists: Lists): readonly KubernetesObject[] {
     [paths.sets]: lws.kind,
     [paths.statefulSets]: 'StatefulSet',
     [paths.priorityClasses]: 'PriorityClass',
+    [paths.slices]: 'ResourceSlice',
+    [paths.classes]: 'DeviceClass',
+    [paths.claims]: 'ResourceClaim',
+    [paths.templates]: 'ResourceClaimTemplate',
+    [paths.rules]: 'DeviceTaintRule',
   };
   return Object.entries(lists).flatMap(([path, objects]) =>
     objects.map(object => ({ kind: kinds[path] ?? '', ...object })),
   );
 }
+
+/** A rack of two hosts with devices by DRA: a pod has GPU 0 of the first, a group waits, the GPUs of the second are tainted. */
+function claimLists(): Lists {
+  const { nodes, slices = [], deviceClasses = [] } = p4dRacks({ racks: 1, hostsPerRack: 2 });
+  const holder = podOf({ name: 'holder', namespace: 'serving', node: 'r00-h00' });
+  const group = new LwsGroup({ size: 3, worker: {}, name: 'dra' });
+  const claims = [{ name: 'fabric', resourceClaimTemplateName: 'gpu-efa' }];
+  const claiming = (pod: Pod): Pod => ({ ...pod, spec: { ...pod.spec, resourceClaims: claims } });
+  const owner = group.owner();
+  const { workerTemplate } = owner.spec.leaderWorkerTemplate;
+  const set = {
+    ...owner,
+    spec: {
+      ...owner.spec,
+      leaderWorkerTemplate: {
+        ...owner.spec.leaderWorkerTemplate,
+        workerTemplate: { ...workerTemplate, spec: { ...workerTemplate.spec, resourceClaims: claims } },
+      },
+    },
+  };
+  const config = [
+    { opaque: { driver: 'gpu.nvidia.com', parameters: { kind: 'GpuConfig', token: secret } } },
+    {
+      opaque: {
+        driver: 'compute-domain.nvidia.com',
+        parameters: { kind: 'ComputeDomainChannelConfig', domainID: 'd-1', note: secret },
+      },
+    },
+  ];
+  const requests = Object.entries(gpusAndCard(2)).map(([name, exactly]) => ({ name, exactly }));
+  const noted = { annotations: { 'example.com/note': secret, [berth.steerClaims]: 'false' } };
+  const dra = [
+    [paths.slices, slices],
+    [paths.classes, deviceClasses.map(each => ({ ...each, spec: { ...each.spec, config } }))],
+    [
+      paths.claims,
+      [
+        {
+          metadata: {
+            name: 'holder-gpu',
+            namespace: 'serving',
+            uid: 'claim-1',
+            annotations: { [k8s.podClaimName]: 'gpu', 'example.com/note': secret },
+            ownerReferences: [
+              { apiVersion: 'v1', kind: 'Pod', name: 'holder', uid: holder.metadata.uid, controller: true },
+            ],
+          },
+          spec: { devices: { requests: [requests[0]], config } },
+          status: {
+            allocation: {
+              devices: {
+                results: [{ request: 'gpu', driver: 'gpu.nvidia.com', pool: 'r00-h00', device: 'gpu-0' }],
+                config: config.map(each => ({ ...each, source: 'FromClaim' })),
+              },
+            },
+            reservedFor: [{ resource: 'pods', name: 'holder', uid: holder.metadata.uid }],
+            devices: [{ driver: 'gpu.nvidia.com', pool: 'r00-h00', device: 'gpu-0', data: { secret } }],
+          },
+        },
+      ],
+    ],
+    [
+      paths.templates,
+      [
+        {
+          metadata: { name: 'gpu-efa', namespace: 'serving' },
+          spec: { metadata: noted, spec: { devices: { requests, config: config.slice(0, 1) } } },
+        },
+      ],
+    ],
+    [
+      paths.rules,
+      [
+        {
+          metadata: { name: 'broken' },
+          spec: {
+            deviceSelector: { driver: 'gpu.nvidia.com', pool: 'r00-h01' },
+            taint: { key: 'k', effect: 'NoSchedule', timeAdded: secret },
+          },
+          status: { conditions: [{ message: secret }] },
+        },
+      ],
+    ],
+  ];
+  const lists: unknown = {
+    ...clusterLists(),
+    [paths.nodes]: nodes.map(node => ({
+      ...node,
+      status: { ...node.status, conditions: [{ type: 'Ready', status: 'True' }] },
+    })),
+    [paths.pods]: [holder, claiming(group.leader())].map(withSecrets),
+    [paths.sets]: [set],
+    [paths.statefulSets]: [],
+    ...Object.fromEntries(dra),
+  };
+  // The wire types name only what Berth reads.
+  return lists as Lists;
+}
+
+t.test(
+  'a dump holds slices, classes, claims, templates and taint rules, and nothing for drivers',
+  async t => {
+    const lists = claimLists();
+    const { code, out, err } = await runCli(['snapshot'], { client: clientOf(lists) });
+    t.equal(code, 0);
+    t.match(err, /^\d+ objects\n$/);
+    t.notMatch(out, new RegExp(secret));
+    const objects = out
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line));
+    const ofKind = (kind: string) => objects.filter(object => object.kind === kind);
+    t.same(
+      ofKind('ResourceSlice').map(({ spec }) => spec),
+      lists[paths.slices]?.map(slice => 'spec' in slice && slice.spec),
+      'slices stay whole',
+    );
+    t.equal(ofKind('DeviceClass').length, 2);
+    t.match(ofKind('ResourceClaim'), [
+      {
+        metadata: { annotations: { [k8s.podClaimName]: 'gpu' } },
+        spec: { devices: { config: [{ opaque: { parameters: { domainID: 'd-1' } } }] } },
+        status: {
+          allocation: { devices: { results: [{ device: 'gpu-0' }] } },
+          reservedFor: [{ name: 'holder' }],
+        },
+      },
+    ]);
+    t.match(ofKind('ResourceClaimTemplate'), [
+      { spec: { metadata: { annotations: { [berth.steerClaims]: 'false' } }, spec: { devices: {} } } },
+    ]);
+    t.match(ofKind('DeviceTaintRule'), [
+      { spec: { taint: { key: 'k' }, deviceSelector: { pool: 'r00-h01' } } },
+    ]);
+
+    const file = filesFor(t, { 'cluster.json': listOf(kindly(lists)) });
+    const planOf = async (fleet: readonly string[], stdin: string): Promise<PlanReport> => {
+      const args = ['plan', '--fleet', ...fleet, '--levels', rackLevels, '-o', 'json'];
+      return JSON.parse((await runCli(args, { stdin })).out);
+    };
+    const replayed = await planOf(['-'], out);
+    t.strictSame(replayed, await planOf([file('cluster.json')], ''));
+    t.match(replayed.requests, [
+      {
+        name: 'serving/dra-0',
+        outcome: 'fits',
+        ranks: [{ node: 'r00-h00', devices: { length: 3 } }, {}, {}],
+      },
+    ]);
+    const devices = replayed.requests[0]?.ranks?.flatMap(rank => rank.devices?.map(({ device }) => device));
+    t.notOk(devices?.includes('gpu-0'), 'it is taken');
+  },
+);
+
+t.test('a cluster without DRA, or without device taint rules, is dumped without', async t => {
+  const { [paths.rules]: _rules, ...withoutRules } = claimLists();
+  const some = await runCli(['snapshot'], { client: clientOf(withoutRules) });
+  t.equal(some.code, 0);
+  t.match(some.err, /^note: no DeviceTaintRule read: status 404.*\n\d+ objects\n$/);
+  t.match(some.out, /"ResourceSlice"/);
+  const { slices, classes, claims, templates } = paths;
+  const lists = Object.fromEntries(
+    Object.entries(withoutRules).filter(
+      ([path]) => ![slices, classes, claims, templates].some(p => p === path),
+    ),
+  );
+  const none = await runCli(['snapshot'], { client: clientOf(lists) });
+  t.equal(none.code, 0);
+  t.notMatch(none.out, /resource\.k8s\.io/);
+});
 
 t.test('a cluster without LWS, or without the right to read it, is dumped without', async t => {
   const { [paths.sets]: _sets, ...lists } = clusterLists();
