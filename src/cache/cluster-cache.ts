@@ -23,6 +23,7 @@ import type { DisruptionBudgetRecord } from '../group/disruption-budget.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
+import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
 import { believedPlan, type PodInfo, takesAccelerator } from '../group/pod-info.ts';
 import { type DeviceHold, DeviceState } from './device-state.ts';
 import { type AssumedPlan, buildGroupView, type GroupView, rankOf, seatOf } from './group-view.ts';
@@ -177,6 +178,11 @@ export class ClusterCache {
   readonly #views = new Map<string, GroupView>();
   readonly #assumedPlans = new Map<string, AssumedPlan>();
   readonly #assumedPins = new Map<string, string>();
+  /** Devices of single pods that were pinned and whose claims are not allocated yet. */
+  readonly #devicesOfSingles = new Map<
+    string,
+    { readonly node: string; readonly claims: readonly PlannedClaim[] }
+  >();
   readonly #largestWorker = new Map<string, Resources>();
 
   readonly #touchedGroups = new Set<string>();
@@ -482,16 +488,20 @@ export class ClusterCache {
   }
 
   /** The same for a single pod. */
-  assumePin(pod: PodInfo, node: string): void {
+  assumePin(pod: PodInfo, node: string, devices: SeatDevices = noSeatDevices): void {
     const current = this.#pods.get(pod.uid);
     if (current === undefined) return;
     this.#assumedPins.set(pod.uid, node);
+    // No annotation keeps them: after a restart they are free until kube-scheduler has allocated them.
+    if (devices.claims.length > 0) this.#devicesOfSingles.set(pod.uid, { node, claims: devices.claims });
     this.#holdPinned(current);
     this.#settle();
   }
 
   forgetPin(pod: PodInfo): void {
     const current = this.#pods.get(pod.uid);
+    this.#devicesOfSingles.delete(pod.uid);
+    this.#devices.setHolds(pod.uid, []);
     if (this.#assumedPins.delete(pod.uid) && current !== undefined) this.#holdPinned(current);
     this.#touchedSingles.add(pod.uid);
     this.#settle();
@@ -544,7 +554,9 @@ export class ClusterCache {
     this.#repelling.delete(before);
     this.#assumedPlans.delete(pod.uid);
     this.#assumedPins.delete(pod.uid);
+    this.#devicesOfSingles.delete(pod.uid);
     this.#ledger.setHolds(pod.uid, []);
+    this.#devices.setHolds(pod.uid, []);
     this.#regroup(before, undefined);
     return true;
   }
@@ -621,16 +633,20 @@ export class ClusterCache {
 
   /** What a member calls those of its claims that are allocated; a claim that the group shares is for all members. */
   #allocatedClaims({ members }: GroupView, member: PodInfo | undefined): ReadonlySet<string> {
-    const allocated = new Set<string>();
-    for (const claim of member === undefined ? [] : this.#devices.claimsOf(member.uid))
-      if (claim.allocation !== undefined && claim.podClaimName !== undefined)
-        allocated.add(claim.podClaimName);
+    const allocated = member === undefined ? new Set<string>() : this.#ownAllocatedClaims(member);
     for (const { namespace, claims } of members.values()) {
       for (const { name, claim } of claims) {
         if (claim === undefined || allocated.has(name)) continue;
         if (this.#devices.claim(namespace, claim)?.allocation !== undefined) allocated.add(name);
       }
     }
+    return allocated;
+  }
+
+  #ownAllocatedClaims(pod: PodInfo): Set<string> {
+    const allocated = new Set<string>();
+    for (const { allocation, podClaimName } of this.#devices.claimsOf(pod.uid))
+      if (allocation !== undefined && podClaimName !== undefined) allocated.add(podClaimName);
     return allocated;
   }
 
@@ -649,7 +665,11 @@ export class ClusterCache {
   }
 
   #lookAtGroupsOf({ podUid, reservedFor }: ClaimRecord): void {
-    for (const uid of new Set(podUid === undefined ? reservedFor : [podUid])) this.#lookAtGroupOf(uid);
+    for (const uid of new Set(podUid === undefined ? reservedFor : [podUid])) {
+      const pod = this.#pods.get(uid);
+      if (pod !== undefined && groupKey(pod) === undefined) this.#holdDevicesOfSingle(pod);
+      else this.#lookAtGroupOf(uid);
+    }
   }
 
   #steers(namespace: string): boolean {
@@ -666,6 +686,25 @@ export class ClusterCache {
       !pod.terminal &&
       !(view !== undefined && seatOfPod(view, pod) === node);
     this.#ledger.setHolds(pod.uid, holdsPlace ? [{ key: pod.uid, node, use: pod }] : []);
+    this.#holdDevicesOfSingle(pod);
+  }
+
+  /** As with members: until each claim is seen to have its devices. */
+  #holdDevicesOfSingle(pod: PodInfo): void {
+    const planned = this.#devicesOfSingles.get(pod.uid);
+    if (planned === undefined) return;
+    const allocated = this.#ownAllocatedClaims(pod);
+    const open = planned.claims.filter(({ claim }) => !allocated.has(claim));
+    if (open.length === 0 || pod.terminal) this.#devicesOfSingles.delete(pod.uid);
+    const holds = pod.terminal ? [] : open;
+    this.#devices.setHolds(
+      pod.uid,
+      holds.map(each => ({
+        key: `${pod.uid}/${each.claim}`,
+        node: planned.node,
+        results: resultsOfPlan(each),
+      })),
+    );
   }
 
   #upsertNode(node: NodeRecord): boolean {

@@ -193,7 +193,7 @@ export class PlacementController {
         report.waits(this.#withMore(outcome));
         return;
       case 'planned-single':
-        cache.assumePin(outcome.pod, outcome.node);
+        cache.assumePin(outcome.pod, outcome.node, outcome.devices);
         this.#pendingPins.set(outcome.pod.uid, outcome.node);
         this.#queue.add(`single:${outcome.pod.uid}`);
         return;

@@ -19,7 +19,12 @@ import { byPriorityThenAge, firstAged, type Waiting } from './waiting-line.ts';
 /** What became of one that waits. */
 export type LineOutcome =
   | { readonly kind: 'planned'; readonly group: GroupInfo; readonly plan: GroupPlan }
-  | { readonly kind: 'planned-single'; readonly pod: PodInfo; readonly node: string }
+  | {
+      readonly kind: 'planned-single';
+      readonly pod: PodInfo;
+      readonly node: string;
+      readonly devices: SeatDevices | undefined;
+    }
   | {
       readonly kind: 'waits';
       readonly key: string;
@@ -268,7 +273,8 @@ export class WaitingList {
       excludedNodes: this.#excludedFor(pod.uid),
     };
     const result = this.#planOnce(input, round);
-    if (result.kind === 'plan') return { kind: 'planned-single', pod, node: result.nodes[0] ?? '' };
+    if (result.kind === 'plan')
+      return { kind: 'planned-single', pod, node: result.nodes[0] ?? '', devices: result.devices?.[0] };
     return { kind: 'waits', key: pod.uid, leader: pod, ...this.#explain(result) };
   }
 

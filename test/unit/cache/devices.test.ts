@@ -11,6 +11,7 @@ import { addClaim, addTemplate, onNode, publish } from '../../builders/dra.ts';
 import { nodeOf } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode } from '../../builders/planning.ts';
+import { podOf } from '../../builders/pods.ts';
 
 const group = new LwsGroup({ size: 2, worker: { cpu: 1, claims: { devices: 'pair' } } });
 
@@ -203,4 +204,35 @@ t.test('a place that is kept has its devices, which the group itself may plan wi
   cache.reservePlace(group.key, [seat]);
   cache.reservePlace(group.key, []);
   t.same(usedOn(cache, 'a'), ['efa0', 'efa1', 'gpu-0', 'gpu-2']);
+});
+
+t.test('a single pod has its devices held from the pin to the allocation', async t => {
+  const cache = worldOf();
+  const single = decode(podOf({ name: 's', gpu: 1, gated: true }));
+  cache.pods.upsert(single);
+  const [first] = plan.devices ?? [];
+  const [claim] = first?.claims ?? [];
+  const devices = {
+    claims: claim === undefined ? [] : [{ ...claim, claim: '<extended-resources>' }],
+    rung: undefined,
+  };
+  cache.assumePin(single, 'a', devices);
+  t.same(usedOn(cache, 'a'), ['efa0', 'gpu-0']);
+  cache.pods.upsert(decode(podOf({ name: 's', gpu: 1, node: 'a' })));
+  t.same(heldOn(cache, 'a').sort(), ['efa0', 'gpu-0'], 'bound, and not allocated as far as is known');
+  addClaim(cache, {
+    name: 'made-by-kube-scheduler',
+    pod: { name: 's', uid: single.uid, calls: '' },
+    annotations: { 'resource.kubernetes.io/extended-resource-claim': 'true' },
+    allocated: ['gpu.nvidia.com/a/gpu-5'],
+  });
+  t.same(usedOn(cache, 'a'), ['gpu-5']);
+  const other = decode(podOf({ name: 'o', gpu: 1, gated: true }));
+  cache.pods.upsert(other);
+  cache.assumePin(other, 'a', devices);
+  cache.forgetPin(other);
+  t.same(usedOn(cache, 'a'), ['gpu-5'], 'taken back when the write fails');
+  cache.assumePin(other, 'a', devices);
+  cache.pods.remove(other);
+  t.same(usedOn(cache, 'a'), ['gpu-5'], 'and when the pod goes');
 });
