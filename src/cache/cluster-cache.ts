@@ -1,12 +1,11 @@
 import type { LeaderWorkerSet, Toleration } from '../api/kubernetes.ts';
 import { berth } from '../api/names.ts';
 import { devicesOn as publishedOn } from '../cluster/devices/choice-input.ts';
-import {
-  type ClaimRecord,
-  type ClaimTemplateRecord,
-  type DeviceClassRecord,
-  type PlannedClaim,
-  resultsOfPlan,
+import type {
+  ClaimRecord,
+  ClaimTemplateRecord,
+  DeviceClassRecord,
+  PlannedClaim,
 } from '../cluster/devices/claims.ts';
 import { type Device, type DeviceSlice, deviceKey } from '../cluster/devices/device.ts';
 import { type DeviceCatalog, withoutTakers } from '../cluster/devices/node-device-info.ts';
@@ -25,7 +24,8 @@ import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
 import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
 import { believedPlan, type PodInfo, takesAccelerator } from '../group/pod-info.ts';
-import { type DeviceHold, DeviceState } from './device-state.ts';
+import { DeviceHolds, seatDevicesKey } from './device-holds.ts';
+import { DeviceState } from './device-state.ts';
 import { type AssumedPlan, buildGroupView, type GroupView, rankOf, seatOf } from './group-view.ts';
 import { type Hold, NodeLedger } from './node-ledger.ts';
 
@@ -175,14 +175,10 @@ export class ClusterCache {
   /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
   readonly #ledger = new NodeLedger<PodInfo>();
   readonly #devices = new DeviceState();
+  readonly #deviceHolds = new DeviceHolds(this.#devices);
   readonly #views = new Map<string, GroupView>();
   readonly #assumedPlans = new Map<string, AssumedPlan>();
   readonly #assumedPins = new Map<string, string>();
-  /** Devices of single pods that were pinned and whose claims are not allocated yet. */
-  readonly #devicesOfSingles = new Map<
-    string,
-    { readonly node: string; readonly claims: readonly PlannedClaim[] }
-  >();
   readonly #largestWorker = new Map<string, Resources>();
 
   readonly #touchedGroups = new Set<string>();
@@ -354,15 +350,9 @@ export class ClusterCache {
       const use = { requests, hostPorts: [], takesAccelerator: takesDevices };
       return { key: keyOf(seat), node, use };
     });
-    const devices = seats.flatMap(({ node, claims = [] }, seat) =>
-      claims.map(planned => ({
-        key: `${keyOf(seat)}/${planned.claim}`,
-        node,
-        results: resultsOfPlan(planned),
-      })),
-    );
+    const kept = seats.map(({ node, claims = [] }, seat) => ({ key: keyOf(seat), node, claims }));
     this.#ledger.setHolds(reservedFor(group, purpose), holds);
-    this.#devices.setHolds(reservedFor(group, purpose), devices);
+    this.#deviceHolds.reserve(reservedFor(group, purpose), kept);
     this.#settle();
   }
 
@@ -395,7 +385,7 @@ export class ClusterCache {
    * them. Those of claims that are allocated by now are not asked about.
    */
   hasPlannedDevices(key: string, rank: number): boolean {
-    const prefix = `${seatKey(key, rank)}/`;
+    const prefix = `${seatDevicesKey(key, rank)}/`;
     for (const { key: holdKey, node, results } of this.#devices.holdsOf(key)) {
       if (!holdKey.startsWith(prefix) || results.length === 0) continue;
       const devices = this.nodeInfo(node)?.devices;
@@ -467,7 +457,7 @@ export class ClusterCache {
     const key = groupKey(leader);
     for (const owner of key === undefined ? [] : allReservedFor(key)) {
       this.#ledger.setHolds(owner, []);
-      this.#devices.setHolds(owner, []);
+      this.#deviceHolds.reserve(owner, []);
     }
     this.#lookAtGroupOf(leader.uid);
     this.#settle();
@@ -492,16 +482,14 @@ export class ClusterCache {
     const current = this.#pods.get(pod.uid);
     if (current === undefined) return;
     this.#assumedPins.set(pod.uid, node);
-    // No annotation keeps them: after a restart they are free until kube-scheduler has allocated them.
-    if (devices.claims.length > 0) this.#devicesOfSingles.set(pod.uid, { node, claims: devices.claims });
+    this.#deviceHolds.holdSingle(current, node, devices.claims);
     this.#holdPinned(current);
     this.#settle();
   }
 
   forgetPin(pod: PodInfo): void {
     const current = this.#pods.get(pod.uid);
-    this.#devicesOfSingles.delete(pod.uid);
-    this.#devices.setHolds(pod.uid, []);
+    this.#deviceHolds.forgetSingle(pod.uid);
     if (this.#assumedPins.delete(pod.uid) && current !== undefined) this.#holdPinned(current);
     this.#touchedSingles.add(pod.uid);
     this.#settle();
@@ -554,9 +542,8 @@ export class ClusterCache {
     this.#repelling.delete(before);
     this.#assumedPlans.delete(pod.uid);
     this.#assumedPins.delete(pod.uid);
-    this.#devicesOfSingles.delete(pod.uid);
+    this.#deviceHolds.forgetSingle(pod.uid);
     this.#ledger.setHolds(pod.uid, []);
-    this.#devices.setHolds(pod.uid, []);
     this.#regroup(before, undefined);
     return true;
   }
@@ -608,46 +595,8 @@ export class ClusterCache {
     this.#touchedGroups.add(key);
     const view = this.group(key);
     this.#ledger.setHolds(key, view === undefined ? [] : seatsToHold(view));
-    this.#devices.setHolds(key, view === undefined ? [] : this.#devicesToHold(view));
+    this.#deviceHolds.holdSeats(key, view);
     for (const pod of this.#podsByGroup.get(key) ?? []) this.#holdPinned(pod, view);
-  }
-
-  /**
-   * Devices planned for claims that are not allocated yet. kube-scheduler allocates before it binds, but which of the two
-   * is seen first is chance, so a bound member does not end its hold: the allocation does.
-   */
-  #devicesToHold(view: GroupView): readonly DeviceHold[] {
-    const { key, plan, members } = view;
-    return (plan?.devices ?? []).flatMap(({ claims }, rank) => {
-      const node = plan?.nodes[rank] ?? '';
-      if (node === '' || claims.length === 0) return [];
-      const allocated = this.#allocatedClaims(view, members.get(rank));
-      const open = claims.filter(({ claim }) => !allocated.has(claim));
-      return open.map(planned => ({
-        key: deviceKeyOf(key, rank, planned.claim),
-        node,
-        results: resultsOfPlan(planned),
-      }));
-    });
-  }
-
-  /** What a member calls those of its claims that are allocated; a claim that the group shares is for all members. */
-  #allocatedClaims({ members }: GroupView, member: PodInfo | undefined): ReadonlySet<string> {
-    const allocated = member === undefined ? new Set<string>() : this.#ownAllocatedClaims(member);
-    for (const { namespace, claims } of members.values()) {
-      for (const { name, claim } of claims) {
-        if (claim === undefined || allocated.has(name)) continue;
-        if (this.#devices.claim(namespace, claim)?.allocation !== undefined) allocated.add(name);
-      }
-    }
-    return allocated;
-  }
-
-  #ownAllocatedClaims(pod: PodInfo): Set<string> {
-    const allocated = new Set<string>();
-    for (const { allocation, podClaimName } of this.#devices.claimsOf(pod.uid))
-      if (allocation !== undefined && podClaimName !== undefined) allocated.add(podClaimName);
-    return allocated;
   }
 
   #upsertClaim(claim: ClaimRecord): boolean {
@@ -667,7 +616,7 @@ export class ClusterCache {
   #lookAtGroupsOf({ podUid, reservedFor }: ClaimRecord): void {
     for (const uid of new Set(podUid === undefined ? reservedFor : [podUid])) {
       const pod = this.#pods.get(uid);
-      if (pod !== undefined && groupKey(pod) === undefined) this.#holdDevicesOfSingle(pod);
+      if (pod !== undefined && groupKey(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
       else this.#lookAtGroupOf(uid);
     }
   }
@@ -686,25 +635,7 @@ export class ClusterCache {
       !pod.terminal &&
       !(view !== undefined && seatOfPod(view, pod) === node);
     this.#ledger.setHolds(pod.uid, holdsPlace ? [{ key: pod.uid, node, use: pod }] : []);
-    this.#holdDevicesOfSingle(pod);
-  }
-
-  /** As with members: until each claim is seen to have its devices. */
-  #holdDevicesOfSingle(pod: PodInfo): void {
-    const planned = this.#devicesOfSingles.get(pod.uid);
-    if (planned === undefined) return;
-    const allocated = this.#ownAllocatedClaims(pod);
-    const open = planned.claims.filter(({ claim }) => !allocated.has(claim));
-    if (open.length === 0 || pod.terminal) this.#devicesOfSingles.delete(pod.uid);
-    const holds = pod.terminal ? [] : open;
-    this.#devices.setHolds(
-      pod.uid,
-      holds.map(each => ({
-        key: `${pod.uid}/${each.claim}`,
-        node: planned.node,
-        results: resultsOfPlan(each),
-      })),
-    );
+    this.#deviceHolds.lookAtSingle(pod);
   }
 
   #upsertNode(node: NodeRecord): boolean {
@@ -881,11 +812,6 @@ export class ClusterCache {
       };
     }
   }
-}
-
-/** The devices held for one claim of one seat. */
-function deviceKeyOf(groupKey: string, rank: number, claim: string): string {
-  return `${seatKey(groupKey, rank)}/${claim}`;
 }
 
 function seatKey(groupKey: string, seat: number | string): string {
