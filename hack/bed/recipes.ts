@@ -22,7 +22,8 @@ export interface Recipe {
   readonly stagingVersion?: string;
 }
 
-const kubernetesVersion = '1.37.2';
+/** The release that is tested; another may be had for a try. */
+const kubernetesVersion = readVersion(process.env['BERTH_KUBERNETES']) ?? '1.37.2';
 const strip = '-s -w';
 const buildFlags = ['-trimpath'] as const;
 const goDirective = '1.26.0';
@@ -130,6 +131,12 @@ export function isGoNewEnough(goVersion: string): boolean {
   const major = Number(match[1]);
   const minor = Number(match[2]);
   return major > neededGo[0] || (major === neededGo[0] && minor >= neededGo[1]);
+}
+
+function readVersion(text: string | undefined): string | undefined {
+  if (text === undefined || text === '') return undefined;
+  if (/^1\.\d+\.\d+$/.test(text)) return text;
+  throw new Error(`BERTH_KUBERNETES must be a release such as 1.37.2; got ${JSON.stringify(text)}`);
 }
 
 function kubernetes(name: BinaryName): Recipe {
