@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { makeAnnouncements } from './announcements.ts';
 import type { BerthOptions } from './berth-options.ts';
 import { ClusterCache } from './cache/cluster-cache.ts';
+import { ImpossibleDemands } from './cache/impossible-demands.ts';
 import { topologyLevels } from './config.ts';
 import { makeFailureResponse } from './failure-response.ts';
 import { sleep, systemClock } from './kube/clock.ts';
@@ -59,7 +60,9 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   const certificates = await startCertificates(options, clock, context => {
     for (const server of servers) renewCertificate(server, context);
   });
-  const webhookServer = makeWebhookServer(options, cache, allSynced, certificates.initial);
+  const impossible = new ImpossibleDemands(cache);
+  const whyImpossible = impossible.why.bind(impossible);
+  const webhookServer = makeWebhookServer(options, cache, allSynced, certificates.initial, whyImpossible);
   const extenderServer = config.extender.enabled
     ? makeExtenderServer(options, cache, allSynced, certificates.initial)
     : undefined;
@@ -98,6 +101,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     ...options,
     cache,
     announcements,
+    whyImpossible,
     mayAct,
     onWaits: (key, reason) => preemption.onWaits(key, reason),
     clock,

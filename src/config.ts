@@ -88,6 +88,10 @@ export const configSchema = z.strictObject({
         .boolean()
         .default(true)
         .describe('put planned devices before what claims made from templates ask for'),
+      impossible: z
+        .enum(['warn', 'refuse'])
+        .default('warn')
+        .describe('what becomes of a group whose devices no node there is could ever give'),
     })
     .prefault({}),
   failure: failureSchema,

@@ -2,6 +2,7 @@ import type { Announcements } from './announcements.ts';
 import { berth } from './api/names.ts';
 import type { BerthOptions } from './berth-options.ts';
 import type { ClusterCache } from './cache/cluster-cache.ts';
+import type { ImpossibleDemands } from './cache/impossible-demands.ts';
 import { PlacementController } from './controller/placement-controller.ts';
 import { PlacementReport, type PlacementReportSinks } from './controller/placement-report.ts';
 import { placementWrites } from './controller/placement-writes.ts';
@@ -14,6 +15,7 @@ import { setCounts } from './telemetry/metrics.ts';
 export interface PlacementParts extends BerthOptions {
   readonly cache: ClusterCache;
   readonly announcements: Announcements;
+  readonly whyImpossible: ImpossibleDemands['why'];
   readonly mayAct: () => boolean;
   /** Hears of every group that waits, with the reason; what it answers is added to why. */
   readonly onWaits: (key: string, reason: string) => string | undefined;
@@ -34,6 +36,7 @@ export function makePlacement({
   log,
   cache,
   announcements,
+  whyImpossible,
   mayAct,
   onWaits,
   clock,
@@ -65,6 +68,7 @@ export function makePlacement({
     agedAfterMs: agedAfterSeconds * 1000,
     membersLateAfterMs: membersLateAfterSeconds * 1000,
     objective: { prefer, warmHosts },
+    whyImpossible,
     onPlanned: (seconds, outcome) => metrics.planDuration.observe({ outcome }, seconds),
   });
   const report = new PlacementReport({ cache, sinks, log, ...time });

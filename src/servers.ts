@@ -4,6 +4,7 @@ import { type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Logger } from 'pino';
 import { claimWebhook } from '../webhooks/claim-plugin.ts';
 import { seatLookup } from '../webhooks/claim-seat.ts';
+import type { ImpossiblePolicy } from '../webhooks/device-refusal.ts';
 import { placementFrom } from '../webhooks/placement.ts';
 import { podWebhook } from '../webhooks/plugin.ts';
 import type { Pod } from './api/kubernetes.ts';
@@ -49,13 +50,15 @@ export function makeWebhookServer(
   cache: ClusterCache,
   synced: () => boolean,
   { cert, key }: ServingCertificate['initial'],
+  whyImpossible: ImpossiblePolicy['why'],
 ): FastifyInstance {
   const server = tlsServer({ cert, key }, log.child({ server: 'webhook' }));
+  const impossible = { policy: config.devices.impossible, why: whyImpossible };
   server.register(podWebhook, {
     deps: {
       namespaceMode: name => cache.namespace(name)?.mode,
       gateSingles: name => cache.namespace(name)?.pinsSingles ?? false,
-      placement: placementFrom(cache, synced),
+      placement: placementFrom(cache, synced, impossible),
       leaderOf: membership => {
         const leader = cache.group(groupKeyOf(membership))?.leader;
         if (leader === undefined) return undefined;

@@ -5,8 +5,10 @@ import { withPodSlot } from '../src/cluster/node-info.ts';
 import { podRequests, requestsAccelerator, usesResourceClaims } from '../src/cluster/pod-requests.ts';
 import { QuantityError } from '../src/cluster/quantity.ts';
 import type { Resources } from '../src/cluster/resources.ts';
+import { requestSources } from '../src/group/group-info.ts';
 import { controllerOf, groupKeyOf, type Membership } from '../src/group/membership.ts';
 import { whyNotPlaceable } from '../src/group/placeable.ts';
+import { alignmentRefusal, type ImpossiblePolicy, impossibleFinding } from './device-refusal.ts';
 import type { PlacementVerdict } from './pod.ts';
 import { topologyRefusal } from './topology-refusal.ts';
 
@@ -21,6 +23,7 @@ const gate: PlacementVerdict = { kind: 'gate' };
 export function placementFrom(
   cache: ClusterCache,
   synced: () => boolean,
+  impossible: ImpossiblePolicy,
 ): (pod: Pod, membership: Membership | undefined) => PlacementVerdict {
   return (pod, membership) => {
     const requests = readRequests(pod);
@@ -36,8 +39,27 @@ export function placementFrom(
     const owner = ownerOf(cache, membership);
     const never = topologyRefusal(pod, membership, { owner, levels: cache.levels });
     if (never !== undefined) return { kind: 'refuse', field: never.field, message: never.message };
-    return membership.rank === 0 ? gate : placeWorker(cache, pod, membership, requests.resources);
+    if (membership.rank !== 0) return placeWorker(cache, pod, membership, requests.resources);
+    return placeLeader({ cache, impossible }, pod, membership, owner);
   };
+}
+
+/** A leader has no plan yet when it comes. What can never be is answered on it alone, as for topology. */
+function placeLeader(
+  { cache, impossible }: { readonly cache: ClusterCache; readonly impossible: ImpossiblePolicy },
+  pod: Pod,
+  { namespace, size }: Membership,
+  owner: LeaderWorkerSet | undefined,
+): PlacementVerdict {
+  const sources = requestSources(pod.metadata.annotations ?? {}, owner);
+  const unreadable = alignmentRefusal(sources);
+  if (unreadable !== undefined) return { kind: 'refuse', ...unreadable };
+  const worker = owner?.spec.leaderWorkerTemplate.workerTemplate;
+  const templates = { namespace, leader: pod, worker, size, sources };
+  const finding = impossibleFinding(templates, cache.claims, impossible);
+  if (finding === undefined) return gate;
+  if (impossible.policy === 'refuse') return { kind: 'refuse', ...finding };
+  return { kind: 'gate', warnings: [finding.message] };
 }
 
 function ownerOf(cache: ClusterCache, membership: Membership): LeaderWorkerSet | undefined {

@@ -12,7 +12,7 @@ import { type ScopeReason, whyNotOurs } from './scope.ts';
 /** What is to become of a pod's place at CREATE. */
 export type PlacementVerdict =
   /** Its group has no plan yet: it waits behind Berth's scheduling gate. */
-  | { readonly kind: 'gate' }
+  | { readonly kind: 'gate'; readonly warnings?: readonly string[] }
   /** Its live leader's plan names the node. */
   | { readonly kind: 'pin'; readonly node: string; readonly alignment?: Rung }
   /** The scheduler's alone. */
@@ -118,7 +118,7 @@ function placeOps(
     case 'leave':
       return left;
     case 'gate':
-      return { ...left, placement: 'gated', ops: [addGate(pod)] };
+      return { ...left, placement: 'gated', ops: [addGate(pod)], warnings: verdict.warnings ?? [] };
     case 'pin':
       return pinned(pod, verdict);
   }

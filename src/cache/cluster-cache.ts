@@ -186,6 +186,7 @@ export class ClusterCache {
   readonly #touchedNodes = new Set<string>();
   #excludedNodes: ReadonlyMap<string, string> = new Map();
   #nodesChanged = false;
+  #nodesVersion = 0;
   /** Nodes whose record has changed since the last snapshot. */
   readonly #staleRecords = new Set<string>();
   #nodeLists: { readonly tree: TopologyTree; readonly nodes: NodeList } | undefined;
@@ -310,6 +311,11 @@ export class ClusterCache {
   /** Classes of devices, and how their selectors are evaluated. */
   get deviceCatalog(): DeviceCatalog {
     return this.#devices.catalog;
+  }
+
+  /** Another number whenever nodes, classes or published devices have changed; pods and claims do not count. */
+  get hardwareVersion(): number {
+    return this.#nodesVersion + this.#devices.hardwareVersion;
   }
 
   /** Claims made for a pod, and those reserved for it. */
@@ -643,6 +649,7 @@ export class ClusterCache {
     // Heartbeats change a Node every few seconds without changing anything that placement looks at.
     if (before !== undefined && sameNode(before, node)) return false;
     this.#nodes.set(node.name, node);
+    this.#nodesVersion++;
     this.#staleRecords.add(node.name);
     const moved = this.levels.some(({ nodeLabel }) => before?.labels[nodeLabel] !== node.labels[nodeLabel]);
     if (before === undefined || moved) this.#tree = undefined;
@@ -654,6 +661,7 @@ export class ClusterCache {
 
   #removeNode(node: NodeRecord): boolean {
     if (!this.#nodes.delete(node.name)) return false;
+    this.#nodesVersion++;
     this.#ledger.forgetNode(node.name);
     this.#devices.forgetNode(node.name);
     this.#tree = undefined;

@@ -54,6 +54,12 @@ export class DeviceState {
   /** Nodes whose devices have changed since the last question; all of them where it is undefined. */
   #stale: Set<string> | undefined = new Set();
   #grew = false;
+  #hardwareVersion = 0;
+
+  /** Another number whenever what is published, a taint rule or a class has changed; who has what does not count. */
+  get hardwareVersion(): number {
+    return this.#hardwareVersion;
+  }
 
   get slices(): ReadonlyMap<string, DeviceSlice> {
     return this.#published;
@@ -328,6 +334,7 @@ export class DeviceState {
 
   /** A slice also changes what other nodes see of its pool: whether it is complete, and which generation is the newest. */
   #sliceChanged(slice: DeviceSlice): void {
+    this.#hardwareVersion++;
     this.#slicesChangedAt(slice.reach);
     for (const { reach } of this.#slices.ofPool(slice.driver, slice.pool)) this.#slicesChangedAt(reach);
   }
@@ -346,6 +353,7 @@ export class DeviceState {
   }
 
   #classesChanged(): void {
+    this.#hardwareVersion++;
     this.#catalog = undefined;
     this.#grew = true;
     this.#changedEverywhere();

@@ -61,7 +61,7 @@ const invalidReasons: ReadonlySet<string> = new Set([
 ]);
 
 /** Refusals of the planner. */
-const refusals: ReadonlySet<string> = new Set(['NoRoom', 'NoNodeMatches']);
+const refusals: ReadonlySet<string> = new Set(['NoRoom', 'NoNodeMatches', 'NeverFits']);
 
 /** Tells users what became of their groups: one event per decision, a condition while a group waits, metrics, a log line. */
 export class PlacementReport {

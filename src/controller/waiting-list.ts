@@ -2,7 +2,7 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { describeGroup } from '../cache/group-source.ts';
 import { PlacedGroups } from '../cache/placed-groups.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
-import { demandOfPod, interPodKeyOf } from '../group/demand.ts';
+import { demandOfPod, interPodKeyOf, type MemberDemand } from '../group/demand.ts';
 import { type GroupInfo, isObstacle } from '../group/group-info.ts';
 import type { SeatDevices } from '../group/planned-devices.ts';
 import type { PodInfo } from '../group/pod-info.ts';
@@ -43,6 +43,8 @@ export interface WaitingListOptions {
   readonly membersLateAfterMs: number;
   /** What is preferred among places that do; default: pack, warm hosts. */
   readonly objective?: Objective;
+  /** Tells what no node could ever give, by rank; default: nothing is told. */
+  readonly whyImpossible?: (demands: readonly MemberDemand[]) => { readonly message: string } | undefined;
   readonly onPlanned: (seconds: number, outcome: 'planned' | 'rejected' | 'undecided') => void;
 }
 
@@ -263,7 +265,7 @@ export class WaitingList {
     const partner = group.topology.sameDomainAs?.owner;
     if (partner !== undefined) round.lonely.set(partner, [...(round.lonely.get(partner) ?? []), waiting]);
     this.#reserveIfAged(waiting, input);
-    return { kind: 'waits', key: group.key, leader: group.leader, ...this.#explain(result) };
+    return { kind: 'waits', key: group.key, leader: group.leader, ...this.#explain(result, group) };
   }
 
   #serveSingle(pod: PodInfo, round: Round): LineOutcome {
@@ -330,9 +332,12 @@ export class WaitingList {
     return false;
   }
 
-  #explain(result: Rejection | Undecided): { reason: string; message: string } {
+  #explain(result: Rejection | Undecided, group?: GroupInfo): { reason: string; message: string } {
     if (result.kind === 'undecided') return { reason: 'Undecided', message: result.reason };
-    return { reason: result.code, message: describeRejection(result, this.#options.cache.levels) };
+    const message = describeRejection(result, this.#options.cache.levels);
+    const impossible = group && this.#options.whyImpossible?.(group.demands);
+    if (impossible === undefined) return { reason: result.code, message };
+    return { reason: 'NeverFits', message: `${message}; ${impossible.message}` };
   }
 }
 

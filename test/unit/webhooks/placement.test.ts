@@ -9,6 +9,7 @@ import { cacheOf, drawFleet } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode } from '../../builders/planning.ts';
 import { gpuName } from '../../builders/pods.ts';
+import { neverImpossible } from './pod-builders.ts';
 
 const fleet = drawFleet('rack r0\n  - a gpu=8\n  - b gpu=8');
 const group = new LwsGroup({ size: 2, worker: { gpu: 8 } });
@@ -27,7 +28,7 @@ function world() {
   const cache = cacheOf(fleet);
   cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(group.owner()));
   cache.statefulSets.upsert(decodeStatefulSet(group.workerSet()));
-  const place = placementFrom(cache, () => true);
+  const place = placementFrom(cache, () => true, neverImpossible);
   const verdict = (pod: Pod) => {
     const membership = membershipOf(pod.metadata, group.namespace);
     if (isMembershipError(membership)) throw new Error(membership.message);

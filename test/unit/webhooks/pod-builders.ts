@@ -2,6 +2,7 @@ import fastJsonPatch from 'fast-json-patch';
 import type { Pod, PodSpec } from '../../../src/api/kubernetes.ts';
 import { berth } from '../../../src/api/names.ts';
 import type { JsonPatchOperation } from '../../../src/cluster/node-affinity.ts';
+import type { ImpossiblePolicy } from '../../../webhooks/device-refusal.ts';
 import { type PodReviewDeps, type PodVerdict, reviewPod } from '../../../webhooks/pod.ts';
 
 export const namespace = 'serving';
@@ -32,6 +33,9 @@ export function memberPod(rank: number, { labels, ...parts }: PodParts = {}): Po
 export function patched<T>(document: T, ops: readonly JsonPatchOperation[]): T {
   return fastJsonPatch.applyPatch(structuredClone(document), structuredClone([...ops]), true).newDocument;
 }
+
+/** Where nothing is known of devices. */
+export const neverImpossible: ImpossiblePolicy = { policy: 'refuse', why: () => undefined };
 
 /** An opted-in namespace whose groups have no plan yet. */
 export function reviewDeps(deps: Partial<PodReviewDeps> = {}): PodReviewDeps {

@@ -10,6 +10,7 @@ import { cacheOf, drawFleet } from '../../builders/fleet.ts';
 import { LwsGroup, type LwsParts } from '../../builders/lws-group.ts';
 import { labelledPod } from '../../builders/planning.ts';
 import { gpuName } from '../../builders/pods.ts';
+import { neverImpossible } from './pod-builders.ts';
 
 const fleet = drawFleet('rack r0\n  - a gpu=8');
 const { levels } = fleet;
@@ -114,7 +115,7 @@ t.test('the review refuses the leader and names the field', async t => {
   const annotations = { [berth.sliceTopology]: 'rack', [berth.sliceSize]: '3' };
   const group = new LwsGroup({ size: 4, worker: { gpu: 8 }, annotations });
   const cache = cacheOf(fleet);
-  const place = placementFrom(cache, () => true);
+  const place = placementFrom(cache, () => true, neverImpossible);
   const pod = group.leader({ gated: false });
   t.same(place(pod, memberOf(pod)), { kind: 'gate' }, 'its owner is not in view');
   cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(group.owner()));
