@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { claimWebhook } from '../webhooks/claim-plugin.ts';
 import { seatLookup } from '../webhooks/claim-seat.ts';
 import type { ImpossiblePolicy } from '../webhooks/device-refusal.ts';
+import { ownerWebhook } from '../webhooks/owner-plugin.ts';
 import { placementFrom } from '../webhooks/placement.ts';
 import { podWebhook } from '../webhooks/plugin.ts';
 import type { Pod } from './api/kubernetes.ts';
@@ -71,6 +72,12 @@ export function makeWebhookServer(
       },
     },
     observe: (outcome, seconds) => metrics.admissionDuration.observe({ webhook: 'pods', outcome }, seconds),
+    onDenied: field => metrics.invalidRequests.inc({ field: fieldLabel(field) }),
+  });
+  server.register(ownerWebhook, {
+    deps: { namespaceMode: name => cache.namespace(name)?.mode, synced, claims: cache.claims, impossible },
+    observe: (outcome, seconds) =>
+      metrics.admissionDuration.observe({ webhook: 'leaderworkersets', outcome }, seconds),
     onDenied: field => metrics.invalidRequests.inc({ field: fieldLabel(field) }),
   });
   server.register(claimWebhook, {

@@ -1,5 +1,5 @@
 import type { ResourceClaim } from '../src/api/dra.ts';
-import { anything, type Check, entries, fields, list, optional, text } from './shape.ts';
+import { anything, type Check, entries, fields, list, number, optional, text } from './shape.ts';
 
 /** As for pods (pod-shape.ts): every field that a review of a claim reads is checked first, and no other. */
 export function isClaim(value: unknown): value is ResourceClaim {
@@ -11,7 +11,6 @@ export function whyNotClaim(value: unknown): string | undefined {
   return claim(value, 'request.object');
 }
 
-const number: Check = (value, path) => (typeof value === 'number' ? undefined : `${path} must be a number`);
 const truth: Check = (value, path) =>
   typeof value === 'boolean' ? undefined : `${path} must be true or false`;
 

@@ -33,35 +33,48 @@ const container = fields({
   ),
 });
 
-const pod = fields({
-  metadata: fields({
-    name: optional(text),
-    labels: optional(entries(text)),
-    annotations: optional(entries(text)),
-    ownerReferences: optional(list(fields({ kind: text, name: text }))),
-  }),
-  spec: fields({
-    nodeName: optional(text),
-    schedulerName: optional(text),
-    hostname: optional(text),
-    subdomain: optional(text),
-    schedulingGates: optional(list(fields({ name: text }))),
-    affinity: optional(
+const metadata = fields({
+  name: optional(text),
+  labels: optional(entries(text)),
+  annotations: optional(entries(text)),
+  ownerReferences: optional(list(fields({ kind: text, name: text }))),
+});
+
+const spec = fields({
+  nodeName: optional(text),
+  schedulerName: optional(text),
+  hostname: optional(text),
+  subdomain: optional(text),
+  schedulingGates: optional(list(fields({ name: text }))),
+  affinity: optional(
+    fields({
+      nodeAffinity: optional(
+        fields({ requiredDuringSchedulingIgnoredDuringExecution: optional(nodeSelector) }),
+      ),
+    }),
+  ),
+  resourceClaims: optional(
+    list(
       fields({
-        nodeAffinity: optional(
-          fields({ requiredDuringSchedulingIgnoredDuringExecution: optional(nodeSelector) }),
-        ),
+        name: text,
+        resourceClaimName: optional(text),
+        resourceClaimTemplateName: optional(text),
       }),
     ),
-    initContainers: optional(list(container)),
-    containers: list(container),
-    volumes: optional(
-      list(
-        fields({
-          name: text,
-          image: optional(fields({ reference: optional(text), pullPolicy: optional(text) })),
-        }),
-      ),
+  ),
+  initContainers: optional(list(container)),
+  containers: list(container),
+  volumes: optional(
+    list(
+      fields({
+        name: text,
+        image: optional(fields({ reference: optional(text), pullPolicy: optional(text) })),
+      }),
     ),
-  }),
+  ),
 });
+
+const pod = fields({ metadata, spec });
+
+/** What pods are made from; the same fields are read. */
+export const podTemplate = fields({ metadata: optional(metadata), spec });

@@ -5,6 +5,8 @@ export type Check = (value: unknown, path: string) => string | undefined;
 
 export const text: Check = (value, path) =>
   typeof value === 'string' ? undefined : `${path} must be a string`;
+export const number: Check = (value, path) =>
+  typeof value === 'number' ? undefined : `${path} must be a number`;
 export const anything: Check = () => undefined;
 
 export function optional(check: Check): Check {

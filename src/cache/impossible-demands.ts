@@ -1,4 +1,7 @@
+import type { WantedClaim } from '../cluster/devices/claims.ts';
+import { ShapeMemory } from '../cluster/devices/hardware-shapes.ts';
 import type { NeverFits } from '../cluster/devices/never-fits.ts';
+import type { DeviceCatalog } from '../cluster/devices/node-device-info.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
 import type { MemberDemand } from '../group/demand.ts';
 import { whyDemandNeverFits } from '../planner/impossible-demand.ts';
@@ -12,15 +15,21 @@ export interface ImpossibleGroup {
 }
 
 const rememberedDemands = 1_000;
+const rememberedShapes = 100;
+const shapesOfOne = 1_000;
 
 /**
  * Knows for which demands no node of the cluster has the devices, whatever is taken. What was found is remembered until a
- * node, a class or what is published of devices changes, so that all groups of one template cost one look at the fleet.
+ * node, a class or what is published of devices changes, so that all groups of one template cost one look at the fleet; after a change only the nodes that
+ * changed are looked at again.
  */
 export class ImpossibleDemands {
   readonly #cache: ClusterCache;
   readonly #known = new Map<string, NeverFits | undefined>();
   #version = -1;
+  /** By claims and rung. */
+  readonly #memories = new Map<string, ShapeMemory>();
+  #catalog: DeviceCatalog | undefined;
 
   constructor(cache: ClusterCache) {
     this.#cache = cache;
@@ -44,9 +53,23 @@ export class ImpossibleDemands {
     this.#version = hardwareVersion;
     const { key } = demand;
     if (this.#known.has(key)) return this.#known.get(key);
-    const never = whyDemandNeverFits(demand, this.#nodes(), deviceCatalog);
+    const memoryOf = (claims: readonly WantedClaim[]) => this.#memoryOf(claims, demand);
+    const never = whyDemandNeverFits(demand, this.#nodes(), deviceCatalog, memoryOf);
     this.#known.set(key, never);
     return never;
+  }
+
+  #memoryOf(claims: readonly WantedClaim[], { devices }: MemberDemand): ShapeMemory {
+    const { deviceCatalog } = this.#cache;
+    if (deviceCatalog !== this.#catalog || this.#memories.size >= rememberedShapes) this.#memories.clear();
+    this.#catalog = deviceCatalog;
+    const key = JSON.stringify([claims, devices?.minRung ?? null]);
+    const known = this.#memories.get(key);
+    // Machines that have gone leave their shapes behind.
+    if (known !== undefined && known.byKey.size < shapesOfOne) return known;
+    const made = new ShapeMemory();
+    this.#memories.set(key, made);
+    return made;
   }
 
   *#nodes(): Iterable<NodeInfo> {

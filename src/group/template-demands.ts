@@ -1,4 +1,4 @@
-import type { PodTemplateSpec } from '../api/kubernetes.ts';
+import type { Container, PodTemplateSpec } from '../api/kubernetes.ts';
 import { QuantityError } from '../cluster/quantity.ts';
 import { type ClaimSource, resolveClaims } from './claims.ts';
 import { demandOfTemplate, type MemberDemand } from './demand.ts';
@@ -23,7 +23,13 @@ export function demandsOfTemplates(
   claims: ClaimSource,
 ): readonly MemberDemand[] | undefined {
   const demandOf = (template: PodTemplateSpec) =>
-    demandOfTemplate({ namespace, template, labels: {}, seen: undefined, addedAtAdmission: undefined });
+    demandOfTemplate({
+      namespace,
+      template: deviceParts(template),
+      labels: {},
+      seen: undefined,
+      addedAtAdmission: undefined,
+    });
   try {
     const first = demandOf(leader);
     const others = worker === undefined || size === 1 ? [] : Array(size - 1).fill(demandOf(worker));
@@ -33,4 +39,21 @@ export function demandsOfTemplates(
     if (!(error instanceof QuantityError)) throw error;
     return undefined;
   }
+}
+
+/** What says which devices a pod asks for; templates that differ in other parts are alike. */
+function deviceParts({
+  spec: { containers, initContainers, resourceClaims },
+}: PodTemplateSpec): PodTemplateSpec {
+  const parts = (container: Container): Container => {
+    const { name, restartPolicy, resources } = container;
+    return { name, ...(restartPolicy !== undefined && { restartPolicy }), ...(resources && { resources }) };
+  };
+  return {
+    spec: {
+      containers: containers.map(parts),
+      ...(initContainers && { initContainers: initContainers.map(parts) }),
+      ...(resourceClaims && { resourceClaims }),
+    },
+  };
 }

@@ -28,6 +28,7 @@ export interface BerthSettings {
   readonly lease?: Readonly<Record<string, number>>;
   readonly failure?: Readonly<Record<string, unknown>>;
   readonly preemption?: Readonly<Record<string, unknown>>;
+  readonly devices?: Readonly<Record<string, unknown>>;
 }
 
 /** Installs Berth from deploy/ and runs one replica; it ends with the test. */
@@ -36,7 +37,7 @@ export async function runBerth(
   cluster: Cluster,
   settings: BerthSettings = {},
 ): Promise<BerthProcess> {
-  const { placement, lease, failure, preemption } = settings;
+  const { placement, lease, failure, preemption, devices } = settings;
   const berth = await startBerthOn(cluster, {
     config: {
       topology: genericTopology,
@@ -45,6 +46,7 @@ export async function runBerth(
       ...(lease && { lease }),
       ...(failure && { failure }),
       ...(preemption && { preemption }),
+      ...(devices && { devices }),
     },
   });
   t.teardown(() => berth.stop());

@@ -2,6 +2,7 @@ import { devicesOn } from './choice-input.ts';
 import type { AttributeValue, CounterAmounts } from './device.ts';
 import { localitiesOf, localityOf } from './locality.ts';
 import type { FleetNode, NeverFitsQuestion } from './never-fits.ts';
+import type { NodePools } from './pools.ts';
 import { expressionsOf } from './request-selection.ts';
 
 /** Nodes that nothing in a demand can tell apart. */
@@ -10,32 +11,66 @@ export interface HardwareShape {
   readonly nodes: number;
 }
 
+/** A shape, and whether a node of it could meet the demand; undefined before it was tried. */
+export interface TriedShape {
+  mayFit: boolean | undefined;
+}
+
+/**
+ * What was found out for one demand under one set of classes. Another question about a fleet in which little has changed
+ * then looks at the changed nodes only: every node has pools of its own, and other ones when anything about them changes.
+ */
+export class ShapeMemory {
+  readonly byPools = new WeakMap<NodePools, TriedShape>();
+  readonly byKey = new Map<string, TriedShape>();
+}
+
 /**
  * Sorts nodes by the shape of their hardware as a demand sees it: devices in order, with the attributes that a selector or
  * constraint names, capacities, counters and taints, and where they are if a rung is demanded. What tells every device
  * from every other (a UUID, say) makes no shape unless it is asked for.
  */
 export class HardwareShapes {
+  readonly #memory: ShapeMemory;
   readonly #isAsked: (name: string) => boolean;
   readonly #needsPlaces: boolean;
-  readonly #shapes = new Map<string, { readonly example: FleetNode; nodes: number }>();
+  readonly #shapes = new Map<TriedShape, { readonly example: FleetNode; nodes: number }>();
 
-  constructor(question: Omit<NeverFitsQuestion, 'fleet'>) {
+  constructor(question: Omit<NeverFitsQuestion, 'fleet'>, memory: ShapeMemory) {
+    this.#memory = memory;
     this.#isAsked = attributesAsked(question);
     this.#needsPlaces = question.minRung !== undefined && question.minRung !== 'host';
   }
 
-  /** Counts a node in; whether it is the first of its shape. */
-  add(node: FleetNode): boolean {
-    const key = shapeOf(node, this.#isAsked, this.#needsPlaces);
-    const known = this.#shapes.get(key);
-    if (known === undefined) this.#shapes.set(key, { example: node, nodes: 1 });
-    else known.nodes++;
-    return known === undefined;
+  get size(): number {
+    return this.#shapes.size;
+  }
+
+  /** Counts a node in; its shape when it is the first one of it. */
+  add(node: FleetNode): TriedShape | undefined {
+    const shape = this.#shapeOf(node);
+    const known = this.#shapes.get(shape);
+    if (known !== undefined) {
+      known.nodes++;
+      return undefined;
+    }
+    this.#shapes.set(shape, { example: node, nodes: 1 });
+    return shape;
   }
 
   all(): readonly HardwareShape[] {
     return [...this.#shapes.values()];
+  }
+
+  #shapeOf(node: FleetNode): TriedShape {
+    const { byPools, byKey } = this.#memory;
+    const before = byPools.get(node.pools);
+    if (before !== undefined) return before;
+    const key = shapeOf(node, this.#isAsked, this.#needsPlaces);
+    const shape = byKey.get(key) ?? { mayFit: undefined };
+    byKey.set(key, shape);
+    byPools.set(node.pools, shape);
+    return shape;
   }
 }
 

@@ -5,7 +5,7 @@ import { chooseDevices } from './choose-devices.ts';
 import type { WantedClaim } from './claims.ts';
 import { noDeviceUse } from './device.ts';
 import { explainClaims } from './explain-claims.ts';
-import { HardwareShapes } from './hardware-shapes.ts';
+import { HardwareShapes, ShapeMemory } from './hardware-shapes.ts';
 
 /** One node of a fleet, for claims that are asked of it while it is empty. */
 export type FleetNode = Pick<NodeDevices, 'node' | 'pools' | 'numaOf'>;
@@ -34,27 +34,40 @@ export interface NeverFits {
   readonly message: string;
 }
 
+/** Beyond so many different machines nothing is told: each is tried, while somebody waits for the answer. */
+const mostShapes = 256;
+
 /**
  * Whether claims ask for what no node of the fleet can ever give. Undefined when one can, when that cannot be told for
  * any, and for an empty fleet, of which nothing is known. Each shape of hardware is tried once, and the first that will do
  * ends it, so only the impossible costs a look at every node.
+ * @param memory of earlier questions with the same demand, rung, classes and selectors; it only saves time
  */
-export function whyNeverFits(question: NeverFitsQuestion): NeverFits | undefined {
-  const { demand, minRung, classes, selectors } = question;
-  if (devicesWanted(demand) === 0) return undefined;
+export function whyNeverFits(
+  question: NeverFitsQuestion,
+  memory: ShapeMemory = new ShapeMemory(),
+): NeverFits | undefined {
+  if (devicesWanted(question.demand) === 0) return undefined;
   const missing = missingClass(question);
-  const shapes = new HardwareShapes(question);
+  const shapes = new HardwareShapes(question, memory);
   for (const node of question.fleet) {
-    if (!shapes.add(node)) continue;
+    const shape = shapes.add(node);
+    if (shape === undefined) continue;
     if (missing !== undefined) return missing;
-    // A pool that is being written may hold what is missed.
-    if (node.pools.problem !== undefined || node.pools.pools.some(({ usable }) => !usable)) return undefined;
-    const nodeDevices = { ...node, used: noDeviceUse, classes, selectors };
-    const choice = chooseDevices({ ...nodeDevices, members: [demand], minRung, steerable: true });
-    if (choice.kind !== 'none' || !choice.isCertain) return undefined;
+    if (shapes.size > mostShapes) return undefined;
+    shape.mayFit ??= mayFit(question, node);
+    if (shape.mayFit) return undefined;
   }
   const all = shapes.all();
   return all.length === 0 ? undefined : explainClaims(question, all);
+}
+
+function mayFit({ demand, minRung, classes, selectors }: NeverFitsQuestion, node: FleetNode): boolean {
+  // A pool that is being written may hold what is missed.
+  if (node.pools.problem !== undefined || node.pools.pools.some(({ usable }) => !usable)) return true;
+  const nodeDevices = { ...node, used: noDeviceUse, classes, selectors };
+  const choice = chooseDevices({ ...nodeDevices, members: [demand], minRung, steerable: true });
+  return choice.kind !== 'none' || !choice.isCertain;
 }
 
 function devicesWanted(demand: readonly WantedClaim[]): number {

@@ -1,30 +1,22 @@
 import t from 'tap';
-import { type FleetContent, presetFleet } from '../../../hack/bed/fleet-presets.ts';
-import type { DeviceConstraint, DeviceRequest } from '../../../src/api/dra.ts';
+import { presetFleet } from '../../../hack/bed/fleet-presets.ts';
 import type { PodTemplateSpec } from '../../../src/api/kubernetes.ts';
 import { berth } from '../../../src/api/names.ts';
-import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { ImpossibleDemands } from '../../../src/cache/impossible-demands.ts';
-import { decodeDeviceClass, decodeResourceClaimTemplate } from '../../../src/cluster/devices/decode-claim.ts';
+import { decodeDeviceClass } from '../../../src/cluster/devices/decode-claim.ts';
 import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { demandsOfTemplates } from '../../../src/group/template-demands.ts';
+import { cacheWithDevices, claimingTemplate } from '../../builders/device-cache.ts';
 import { request } from '../../builders/devices.ts';
 
 const namespace = 'serving';
+const claiming = claimingTemplate;
 const root = 'resource.kubernetes.io/pcieRoot';
 const gpu = (count = 1) => request('gpu', { deviceClassName: 'gpu.nvidia.com', count });
 const efa = request('nic', { deviceClassName: 'efa.networking.k8s.aws' });
 const rdma = request('nic', { deviceClassName: 'dranet-rdma' });
 
-/** A pod template with one claim from template `devices`. */
-const claiming: PodTemplateSpec = {
-  metadata: {},
-  spec: {
-    containers: [{ name: 'main' }],
-    resourceClaims: [{ name: 'devices', resourceClaimTemplateName: 'devices' }],
-  },
-};
 const plain: PodTemplateSpec = { metadata: {}, spec: { containers: [{ name: 'main' }] } };
 
 function limiting(gpus: number): PodTemplateSpec {
@@ -36,21 +28,8 @@ function limiting(gpus: number): PodTemplateSpec {
 }
 
 /** A cluster of these machines, in which template `devices` asks for what is given. */
-function world(
-  { nodes, slices = [], deviceClasses = [] }: FleetContent,
-  requests: readonly DeviceRequest[] = [],
-  constraints: readonly DeviceConstraint[] = [],
-) {
-  const cache = new ClusterCache({ levels: [], steersClaims: true });
-  cache.nodes.replace(nodes.map(decodeNode));
-  cache.resourceSlices.replace(slices.map(decodeResourceSlice));
-  cache.deviceClasses.replace(deviceClasses.map(decodeDeviceClass));
-  if (requests.length > 0) {
-    const spec = { spec: { devices: { requests, constraints } } };
-    cache.resourceClaimTemplates.upsert(
-      decodeResourceClaimTemplate({ metadata: { name: 'devices', namespace }, spec }),
-    );
-  }
+function world(...parts: Parameters<typeof cacheWithDevices>) {
+  const cache = cacheWithDevices(...parts);
   const impossible = new ImpossibleDemands(cache);
   const why = (
     leader: PodTemplateSpec,
@@ -114,7 +93,8 @@ t.test('devices that nodes have by device plugin are never said to be impossible
   const { cache, why } = world(presetFleet('half'));
   t.equal(why(limiting(8)), undefined);
   t.equal(why(limiting(9)), undefined, 'though no node has 9 as yet');
-  for (const node of [...cache.allNodes()]) if (node.allocatable.has('nvidia.com/gpu')) cache.nodes.remove(node);
+  for (const node of [...cache.allNodes()])
+    if (node.allocatable.has('nvidia.com/gpu')) cache.nodes.remove(node);
   t.equal(why(limiting(8)), undefined);
   t.match(
     why(limiting(9)),

@@ -1,7 +1,11 @@
 import t from 'tap';
+import { presetFleet } from '../../../hack/bed/fleet-presets.ts';
 import { berth } from '../../../src/api/names.ts';
+import { ImpossibleDemands } from '../../../src/cache/impossible-demands.ts';
 import { type LineOutcome, WaitingList } from '../../../src/controller/waiting-list.ts';
 import { decodeLeaderWorkerSet } from '../../../src/group/owner.ts';
+import { cacheWithDevices, claimingDevices } from '../../builders/device-cache.ts';
+import { request } from '../../builders/devices.ts';
 import { cacheOf, drawFleet } from '../../builders/fleet.ts';
 import { LwsGroup, type LwsParts } from '../../builders/lws-group.ts';
 import { decode, groupInfoOf } from '../../builders/planning.ts';
@@ -126,4 +130,37 @@ t.test('some ranks of a group are planned with the slices that they are in', asy
       [3, 'd'],
     ],
   );
+});
+
+t.test('a group that no node could ever give its devices is told so with its refusal', async t => {
+  const root = 'resource.kubernetes.io/pcieRoot';
+  const requests = ['gpu.nvidia.com', 'dranet-rdma'].map(name => request(name, { deviceClassName: name }));
+  const cache = cacheWithDevices(presetFleet('gb300'), requests, [{ matchAttribute: root }]);
+  const demands = new ImpossibleDemands(cache);
+  const waiting = new WaitingList({
+    cache,
+    wallMs: () => Date.UTC(2026, 0, 1),
+    nowMs: () => 0,
+    agedAfterMs: 600_000,
+    membersLateAfterMs: 0,
+    whyImpossible: demands.why.bind(demands),
+    onPlanned: () => {},
+  });
+  const group = new LwsGroup({ size: 1, worker: {} });
+  const leader = group.leader();
+  cache.pods.upsert(decode({ ...leader, spec: { ...leader.spec, ...claimingDevices } }));
+  cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(group.owner()));
+  waiting.addGroup(group.key);
+  const outcomes: LineOutcome[] = [];
+  await waiting.pass(
+    outcome => outcomes.push(outcome),
+    async () => true,
+  );
+  t.match(outcomes, [
+    {
+      kind: 'waits',
+      reason: 'NeverFits',
+      message: `the pod does not fit in the cluster: there is room for 0 of 1; 16 of 16 nodes cannot take it: 16 no matching devices; no node could give what the pod asks for, even if it were empty: request dranet-rdma: 64 devices of class dranet-rdma on 16 nodes, none has attribute ${root}`,
+    },
+  ]);
 });

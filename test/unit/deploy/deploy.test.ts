@@ -7,6 +7,7 @@ import { readConfig } from '../../../src/config.ts';
 import { filterPath, preemptPath, prioritizePath } from '../../../src/extender/plugin.ts';
 import { mutateClaimsPath } from '../../../webhooks/claim-plugin.ts';
 import { claimMatchConditions } from '../../../webhooks/claim-scope.ts';
+import { reviewOwnersPath } from '../../../webhooks/owner-plugin.ts';
 import { mutatePodsPath } from '../../../webhooks/plugin.ts';
 import { matchConditions } from '../../../webhooks/scope.ts';
 import {
@@ -245,6 +246,7 @@ t.test('webhooks', async t => {
   ];
 
   const claimWebhookName = 'resourceclaims.berth.dev';
+  const ownerWebhookName = 'leaderworkersets.berth.dev';
 
   t.test('are called after those of LWS, for configurations are sorted by name', async t => {
     t.ok(webhookConfiguration.name > 'lws-mutating-webhook-configuration');
@@ -253,7 +255,7 @@ t.test('webhooks', async t => {
   t.test('are these', async t => {
     t.same(
       webhooks.map(({ name }) => name),
-      [...wanted.map(({ name }) => name), claimWebhookName],
+      [...wanted.map(({ name }) => name), claimWebhookName, ownerWebhookName],
     );
   });
 
@@ -305,6 +307,39 @@ t.test('webhooks', async t => {
       });
     });
   }
+
+  t.test(`${ownerWebhookName} reviews owners at CREATE, and lets them pass without an answer`, async t => {
+    t.strictSame(
+      webhooks.find(candidate => candidate['name'] === ownerWebhookName),
+      {
+        name: ownerWebhookName,
+        rules: [
+          {
+            apiGroups: ['leaderworkerset.x-k8s.io'],
+            apiVersions: ['v1'],
+            operations: ['CREATE'],
+            resources: ['leaderworkersets'],
+            scope: 'Namespaced',
+          },
+        ],
+        matchPolicy: 'Equivalent',
+        namespaceSelector: { matchExpressions: optedIn },
+        failurePolicy: 'Ignore',
+        timeoutSeconds: 2,
+        reinvocationPolicy: 'Never',
+        sideEffects: 'None',
+        admissionReviewVersions: ['v1'],
+        clientConfig: {
+          service: {
+            namespace,
+            name: manifest('Service', 'berth-webhook').name,
+            port: 443,
+            path: reviewOwnersPath,
+          },
+        },
+      },
+    );
+  });
 
   t.test(`${claimWebhookName} reviews claims at CREATE, and lets them pass without an answer`, async t => {
     t.strictSame(
