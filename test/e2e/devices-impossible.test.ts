@@ -51,8 +51,13 @@ t.test('groups that ask for devices no node could ever give', async t => {
     await createClaimTemplate(cluster, namespace, 'pair', rdmaPair, [{ matchAttribute: root }]);
     const sentence = `${never}: request nic: 64 devices of class dranet-rdma on 16 nodes, none has attribute ${root}`;
 
-    const answer = await create(lwsPath(namespace), lwsObject(namespace, pairs));
-    t.match(answer.warnings, [sentence], 'whoever creates the LeaderWorkerSet reads it');
+    const owner = lwsObject(namespace, pairs);
+    // Berth sees the template a moment after it was created.
+    await until('the warning', 20_000, async () => {
+      return (await create(`${lwsPath(namespace)}?dryRun=All`, owner)).warnings.length > 0;
+    });
+    const { warnings } = await create(lwsPath(namespace), owner);
+    t.match(warnings, [sentence], 'whoever creates the LeaderWorkerSet reads it');
     t.match(await sentenceOn(cluster, namespace, 'pairs-0'), sentence);
     const [leader] = await listPods(cluster, namespace);
     t.equal(leader && conditionOf(leader, 'berth.dev/Placed')?.reason, 'NeverFits');
@@ -92,6 +97,9 @@ t.test('groups that ask for devices no node could ever give', async t => {
     const owner = lwsObject(namespace, pairs);
     const reason = 'request nic: no device of class efa.networking.k8s.aws on 2 nodes';
 
+    await until('the refusal', 20_000, async () => {
+      return (await create(`${lwsPath(namespace)}?dryRun=All`, owner)).status !== 201;
+    });
     const refused = await create(lwsPath(namespace), owner);
     t.match([refused.status, refused.text], [422, `${never}: ${reason}`], 'a LeaderWorkerSet');
     const labels = { 'berth.dev/group': 'g', 'berth.dev/group-size': '1', 'berth.dev/group-rank': '0' };

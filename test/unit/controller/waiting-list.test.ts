@@ -125,9 +125,9 @@ t.test('some ranks of a group are planned with the slices that they are in', asy
   t.same(
     [...(found ?? [])].map(([rank, { node }]) => [rank, node]),
     [
-      [0, 'a'],
-      [2, 'c'],
-      [3, 'd'],
+      [0, { node: 'a', devices: undefined }],
+      [2, { node: 'c', devices: undefined }],
+      [3, { node: 'd', devices: undefined }],
     ],
   );
 });
