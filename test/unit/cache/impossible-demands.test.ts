@@ -7,8 +7,11 @@ import { decodeDeviceClass } from '../../../src/cluster/devices/decode-claim.ts'
 import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { demandsOfTemplates } from '../../../src/group/template-demands.ts';
+import { FitMemo } from '../../../src/planner/fit.ts';
+import { planGroup } from '../../../src/planner/plan.ts';
 import { cacheWithDevices, claimingTemplate } from '../../builders/device-cache.ts';
 import { request } from '../../builders/devices.ts';
+import { mulberry32 } from '../planner/instances.ts';
 
 const namespace = 'serving';
 const claiming = claimingTemplate;
@@ -166,3 +169,48 @@ t.test('an answer holds until nodes, slices or classes change, and no longer', a
 function fail(): never {
   throw new Error('the fleet is too small');
 }
+
+t.test('one pod on an empty fleet is impossible exactly when the planner finds no place for it', async t => {
+  const random = mulberry32(17);
+  const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] ?? fail();
+  const fleets = (
+    [
+      ['p4d', 'efa.networking.k8s.aws'],
+      ['gb300', 'dranet-rdma'],
+      ['mig', 'mig.nvidia.com'],
+    ] as const
+  ).map(([name, other]) => {
+    const { nodes, slices = [], ...rest } = presetFleet(name);
+    const [first] = nodes;
+    const ofFirst = slices.filter(({ spec }) => spec.nodeName === first?.metadata.name);
+    return { name, other, fleet: { ...rest, nodes: nodes.slice(0, 1), slices: ofFirst } };
+  });
+  const tally = { fits: 0, never: 0 };
+  for (let instance = 0; instance < 90; instance++) {
+    const { name, other, fleet } = pick(fleets);
+    const requests = [
+      gpu(pick([1, 2, 3])),
+      request('other', { deviceClassName: other, count: pick([1, 2]) }),
+    ];
+    const constraints = pick([[], [], [{ matchAttribute: root }]]);
+    const { cache, why } = world(fleet, requests, constraints);
+    const minAlignment = pick(['pcie', 'numa', 'host']);
+    const sources = [{ [berth.minAlignment]: minAlignment }];
+    const demands = demandsOfTemplates(
+      { namespace, leader: claiming, worker: undefined, size: 1, sources },
+      cache.claims,
+    );
+    const topology = { requiredLevel: undefined, preferredLevel: undefined, sameLabels: [] };
+    const plan = planGroup({
+      demands: demands ?? [],
+      topology,
+      snapshot: cache.snapshot(),
+      memo: new FitMemo(),
+    });
+    const never = why(claiming, undefined, { size: 1, minAlignment });
+    const told = JSON.stringify({ name, requests, constraints, minAlignment, plan: plan.kind, never });
+    if ((plan.kind === 'plan') !== (never === undefined)) t.fail(told);
+    tally[never === undefined ? 'fits' : 'never']++;
+  }
+  t.ok(tally.fits > 20 && tally.never > 20, JSON.stringify(tally));
+});
