@@ -398,6 +398,39 @@ t.test('groups with claims', async t => {
     t.same(told(here).slice(2), ['delete claim llm-0-1-devices', 'patch llm-0-1']);
   });
 
+  t.test('have claims that were steered by an earlier plan made again', async t => {
+    const steeredTo = (uuid: string) => {
+      const expression = `device.attributes["gpu.nvidia.com"].uuid == "${uuid}"`;
+      const selectors = [{ cel: { expression } }];
+      return {
+        spec: {
+          devices: {
+            requests: [
+              {
+                name: 'gpu',
+                firstAvailable: [
+                  { name: 'berth', deviceClassName: 'gpu', selectors },
+                  { name: 'asked', deviceClassName: 'gpu' },
+                ],
+              },
+            ],
+          },
+        },
+      };
+    };
+    for (const [uuid, wanted] of [
+      ['GPU-5', ['delete claim llm-0-devices', 'patch llm-0']],
+      ['GPU-0', ['patch llm-0']],
+    ] as const) {
+      const here = withDevices();
+      addClaim(here.cache, claimOf(claiming.leader(), steeredTo(uuid)));
+      here.see(claiming.leader());
+      await here.clock.advance(20);
+      await settle();
+      t.same(told(here), wanted, uuid);
+    }
+  });
+
   t.test('keep every claim that is not for Berth to make again', async t => {
     const steered = wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] }).spec;
     const [first] = steered.devices?.requests ?? [];
