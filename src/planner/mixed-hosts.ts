@@ -1,6 +1,7 @@
+import type { NodeInfo } from '../cluster/node-info.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import type { MemberDemand } from '../group/demand.ts';
-import { freeOf } from './device-fit.ts';
+import { demandOn, freeOf } from './device-fit.ts';
 import type { FitMemo } from './fit.ts';
 import { type HostClass, hostPrice, type MemberKind, wholeHostPrice } from './mixed-packing.ts';
 import { hasAntiAffinity, type Roster, type Variant } from './mixed-roster.ts';
@@ -18,6 +19,8 @@ export interface HostQuestions {
   readonly apart: (a: MemberDemand, b: MemberDemand, node: number) => boolean;
   /** Nodes where members stand that stay: to use them opens no host. */
   readonly keptNodes?: ReadonlySet<number>;
+  /** Whether members can stand on a node together as far as it is not counted here. */
+  readonly together?: ((node: NodeInfo, demands: readonly MemberDemand[]) => boolean) | undefined;
 }
 
 /** Kinds of members, and what each host takes of them. */
@@ -63,7 +66,22 @@ export function surveyMixedHosts(
     // What nobody needs does not make hosts differ.
     const free = resources.map(name => Math.max(0, Math.min(freeOf(info, name), roster.need.get(name) ?? 0)));
     const price = questions.keptNodes?.has(node) ? 0 : info.untouched ? wholeHostPrice : hostPrice;
-    return { nodes: [node], price, free, most, apart };
+    return { nodes: [node], price, free, most, apart, together: togetherOn(info, most) };
+  }
+
+  function togetherOn(info: NodeInfo, most: readonly number[]): HostClass['together'] {
+    const { together } = questions;
+    const demands = merged.map(({ variant }) => variant.demand);
+    const claiming = demands.filter(
+      (demand, kind) => (most[kind] ?? 0) > 0 && demandOn(info, demand).claims.length > 0,
+    );
+    if (together === undefined || claiming.length < 2) return undefined;
+    return take => {
+      const members = demands.flatMap((demand, kind) =>
+        Array.from({ length: take[kind] ?? 0 }, () => demand),
+      );
+      return together(info, members);
+    };
   }
 
   return { kinds, classesAmong: among => classesOf(among.flatMap(node => hostAt(node) ?? [])) };
@@ -152,7 +170,8 @@ function separationOf(kinds: number, pairs: readonly (readonly [number, number])
 function classesOf(hosts: readonly HostClass[]): readonly HostClass[] {
   const alike = Map.groupBy(
     hosts,
-    ({ price, free, most, apart }) => `${price};${free};${most};${apart.join('/')}`,
+    ({ price, free, most, apart, nodes, together }) =>
+      `${price};${free};${most};${apart.join('/')};${together === undefined ? '' : nodes}`,
   );
   return [...alike.values()].flatMap(([first, ...others]) =>
     first === undefined ? [] : [{ ...first, nodes: [first, ...others].flatMap(({ nodes }) => nodes) }],

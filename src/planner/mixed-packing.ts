@@ -30,6 +30,8 @@ export interface HostClass {
   readonly most: readonly number[];
   /** By kind, the other kinds that may not stand beside it. */
   readonly apart: readonly (readonly number[])[];
+  /** Whether so many of each kind can stand on one host together, beyond what is counted here; undefined where that is all. */
+  readonly together: ((take: readonly number[]) => boolean) | undefined;
 }
 
 /** What one host of a class gets, by kind. */
@@ -67,6 +69,11 @@ export function roomFor(host: HostClass, kind: number, amounts: readonly number[
   for (let r = 0; r < amounts.length && room > 0; r++) {
     const amount = amounts[r] ?? 0;
     if (amount > 0) room = Math.min(room, Math.floor((filling.free[r] ?? 0) / amount));
+  }
+  if (host.together !== undefined) {
+    const { take } = filling;
+    const withMore = (more: number) => take.map((count, at) => (at === kind ? count + more : count));
+    while (room > 0 && !host.together(withMore(room))) room--;
   }
   return Math.max(0, room);
 }

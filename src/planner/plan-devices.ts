@@ -1,4 +1,6 @@
-import type { MemberDevices } from '../cluster/devices/device-choice.ts';
+  const question = questionOn(node, left);
+  return memoOf(question).choose({
+    ...question,
 import { type DevicesTaken, withTakers } from '../cluster/devices/node-device-info.ts';
 import type { NodePools } from '../cluster/devices/pools.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
@@ -62,21 +64,64 @@ function membersOn(
   demands: readonly MemberDemand[],
   chosen: readonly DevicesTaken[],
 ): readonly MemberDevices[] | string {
-  const { devices } = node;
-  if (devices === undefined) return [];
   const here = ranks.flatMap(rank => demands[rank] ?? []);
-  const asked = here.map(demand => demandOn(node, demand));
+  const choice = chooseTogether(node, here, chosen);
+  if (choice?.kind === 'none')
+    return `devices for ${here.length} members on ${node.record.name} could not be found together (${choice.cause})`;
+  return choice?.kind === 'chosen' ? choice.members : [];
+}
+
+/**
+ * Devices for members that stand on one node together; undefined where the node has none at all.
+ * @param chosen what others of the group get elsewhere: devices that several nodes reach must not be given twice
+ */
+function chooseTogether(
+  node: NodeInfo,
+  demands: readonly MemberDemand[],
+  chosen: readonly DevicesTaken[] = [],
+): DeviceChoice | undefined {
+  const { devices } = node;
+  if (devices === undefined) return undefined;
+  const asked = demands.map(demand => demandOn(node, demand));
   const left = isShared(devices.pools) ? withTakers(devices, chosen) : devices;
   const question = questionOn(node, left);
-  const choice = memoOf(question).choose({
+  return memoOf(question).choose({
     ...question,
     members: asked.map(({ claims }) => claims),
-    minRung: here.find(({ devices }) => devices?.minRung !== undefined)?.devices?.minRung,
+    minRung: demands.find(({ devices }) => devices?.minRung !== undefined)?.devices?.minRung,
     steerable: asked.every(({ steerable }) => steerable),
   });
-  if (choice.kind === 'none')
-    return `devices for ${here.length} members on ${node.record.name} could not be found together (${choice.cause})`;
-  return choice.kind === 'chosen' ? choice.members : [];
+}
+
+/** Choices that one plan may ask for: a second or so at the very worst. */
+const mostChoices = 500;
+
+/**
+ * Whether members of several kinds find devices on one node beside each other, which counts kind by kind cannot tell.
+ * Beyond a number of questions they are taken to: the plan is held against its devices in the end all the same.
+ */
+export class TogetherMemo {
+  readonly #answers = new Map<string, boolean>();
+  #isCertain = true;
+
+  /** Whether every no was proven; else a refusal that rests on them is not. */
+  get isCertain(): boolean {
+    return this.#isCertain;
+  }
+
+  fits(node: NodeInfo, demands: readonly MemberDemand[]): boolean {
+    const asked = demands.filter(demand => demandOn(node, demand).claims.length > 0);
+    if (asked.length < 2) return true;
+    const key = `${node.record.name}\n${asked.map(demand => demand.key).join('\n')}`;
+    const known = this.#answers.get(key);
+    if (known !== undefined) return known;
+    if (this.#answers.size >= mostChoices) return true;
+    const choice = chooseTogether(node, asked);
+    const fits = choice?.kind !== 'none';
+    if (choice?.kind === 'none' && !choice.isCertain) this.#isCertain = false;
+    this.#answers.set(key, fits);
+    return fits;
+  }
 }
 
 function isShared({ pools }: NodePools): boolean {

@@ -126,6 +126,7 @@ function takes(walk: Walk, rank: number, node: number): boolean {
     info.free,
   );
   if (!fits(left, demandOn(info, demand).requests) || isRepelled(walk, demand, node)) return false;
+  if (input.together?.fits(info, [...beside, demand]) === false) return false;
   return isAllowedBySlices(walk, rank, node) && maySpread(walk, rank, node);
 }
 

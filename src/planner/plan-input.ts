@@ -3,6 +3,7 @@ import type { MemberDemand } from '../group/demand.ts';
 import type { TopologyRequest } from '../group/topology-request.ts';
 import type { FitMemo } from './fit.ts';
 import type { Objective } from './objective.ts';
+import type { TogetherMemo } from './plan-devices.ts';
 
 export interface PlanInput {
   /** By rank. */
@@ -22,6 +23,8 @@ export interface PlanInput {
   readonly objective?: Objective;
   /** Required pod affinity is taken as met, e.g. by members of the group itself: hosts are not asked about it. */
   readonly affinityAssumed?: boolean;
+  /** Hosts are asked about members of several kinds together, not only about each kind alone. */
+  readonly together?: TogetherMemo;
 }
 
 /** A group that has its places, bound or held. */

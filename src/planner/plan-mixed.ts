@@ -168,6 +168,7 @@ function searchDomain(
       takes(rooms.get(demand), node),
     apart: (a, b, node) => keepApartOnHost(snapshot, a, b)(labelsOf(node)),
     budget,
+    together: input.together && ((node, demands) => input.together?.fits(node, demands) ?? true),
     keptNodes: kinds[0].spreading.kept,
     ...(sliced.slices.length > 0 && {
       slices: sliced.slices,

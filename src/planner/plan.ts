@@ -3,7 +3,7 @@ import { bestDomain, type Candidate } from './candidates.ts';
 import { groupRoom } from './group-room.ts';
 import { admitsEachInTurn, ownAffinityKeys, toldApart } from './inter-pod.ts';
 import { compareScores } from './objective.ts';
-import { withDevices } from './plan-devices.ts';
+import { TogetherMemo, withDevices } from './plan-devices.ts';
 import { planInTurn } from './plan-in-turn.ts';
 import { openRanks, type PlanInput } from './plan-input.ts';
 import { planMixed } from './plan-mixed.ts';
@@ -44,7 +44,20 @@ export interface GroupPlan {
 export function planGroup(asked: PlanInput): GroupPlan | Rejection | Undecided {
   const input = toldApart(asked);
   const answer = planNodes(input);
-  return answer.kind === 'plan' ? withDevices(input, answer) : answer;
+  if (answer.kind !== 'plan') return answer;
+  const plan = withDevices(input, answer);
+  return plan.kind === 'plan' ? plan : planTogether(input, plan);
+}
+
+/**
+ * Where members of several kinds do not find devices on the hosts that have enough for each kind alone: again, with hosts
+ * asked about them together. It takes too long to be asked of every group.
+ */
+function planTogether(input: PlanInput, before: Undecided): GroupPlan | Rejection | Undecided {
+  const together = new TogetherMemo();
+  const answer = planNodes({ ...input, together });
+  if (answer.kind === 'plan') return withDevices(input, answer);
+  return answer.kind === 'rejection' && !together.isCertain ? before : answer;
 }
 
 function planNodes(input: PlanInput): GroupPlan | Rejection | Undecided {
