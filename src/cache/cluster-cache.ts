@@ -171,6 +171,8 @@ export class ClusterCache {
   readonly #budgets = new Map<string, DisruptionBudgetRecord>();
 
   readonly #podsByGroup = new Map<string, Set<PodInfo>>();
+  /** Members of groups by the claims that they name, `namespace/name`. */
+  readonly #podsByClaim = new Map<string, Set<PodInfo>>();
   readonly #repelling = new Set<PodInfo>();
   /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
   readonly #ledger = new NodeLedger<PodInfo>();
@@ -582,11 +584,32 @@ export class ClusterCache {
       const pods = this.#podsByGroup.get(to) ?? new Set();
       this.#podsByGroup.set(to, pods.add(after));
     }
+    if (from !== undefined && before !== undefined) this.#unlistClaims(before);
+    if (to !== undefined && after !== undefined) this.#listClaims(after);
     for (const key of new Set([from, to])) if (key !== undefined) this.#lookAgain(key);
     if (to === undefined && after !== undefined) this.#holdPinned(after);
     for (const pod of [before, after])
       if (pod !== undefined && groupKey(pod) === undefined && isOnItsWay(pod))
         this.#touchedSingles.add(pod.uid);
+  }
+
+  #listClaims(pod: PodInfo): void {
+    for (const { claim } of pod.claims) {
+      if (claim === undefined) continue;
+      const key = `${pod.namespace}/${claim}`;
+      const pods = this.#podsByClaim.get(key) ?? new Set();
+      this.#podsByClaim.set(key, pods.add(pod));
+    }
+  }
+
+  #unlistClaims(pod: PodInfo): void {
+    for (const { claim } of pod.claims) {
+      if (claim === undefined) continue;
+      const key = `${pod.namespace}/${claim}`;
+      const pods = this.#podsByClaim.get(key);
+      pods?.delete(pod);
+      if (pods?.size === 0) this.#podsByClaim.delete(key);
+    }
   }
 
   /** The group that the pod belongs to by now: its labels may have changed. */
@@ -619,12 +642,15 @@ export class ClusterCache {
     return true;
   }
 
-  #lookAtGroupsOf({ podUid, reservedFor }: ClaimRecord): void {
-    for (const uid of new Set(podUid === undefined ? reservedFor : [podUid])) {
+  /** Groups of the pod that the claim was made for, and of all that name it, whether or not it is reserved for them. */
+  #lookAtGroupsOf({ podUid, reservedFor, namespace, name }: ClaimRecord): void {
+    const pods = [...(this.#podsByClaim.get(`${namespace}/${name}`) ?? [])];
+    for (const uid of new Set([...reservedFor, ...(podUid === undefined ? [] : [podUid])])) {
       const pod = this.#pods.get(uid);
-      if (pod !== undefined && groupKey(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
-      else this.#lookAtGroupOf(uid);
+      if (pod !== undefined) pods.push(pod);
     }
+    for (const pod of pods) if (groupKey(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
+    for (const key of new Set(pods.map(groupKey))) if (key !== undefined) this.#lookAgain(key);
   }
 
   #steers(namespace: string): boolean {

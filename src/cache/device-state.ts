@@ -101,6 +101,9 @@ export class DeviceState {
     const slice = this.#slices.get(name);
     if (slice !== undefined) this.#sliceChanged(slice);
     this.#slices.remove(name);
+    // What is left of its pool may be whole without it, or no longer be out of date.
+    this.#grew = true;
+    if (!this.#hasDevices) this.#changedEverywhere();
     return true;
   }
 
@@ -127,6 +130,7 @@ export class DeviceState {
   #putSlice(published: DeviceSlice): void {
     const before = this.#slices.get(published.name);
     if (before !== undefined) this.#sliceChanged(before);
+    if (!this.#hasDevices) this.#changedEverywhere();
     const slice = withTaintRules(published, this.#rules.values());
     this.#slices.put(slice);
     this.#sliceChanged(slice);
@@ -232,7 +236,7 @@ export class DeviceState {
 
   /** The same object as long as nothing has changed for the node; undefined in a cluster without DRA. */
   infoOf(record: NodeRecord): NodeDeviceInfo | undefined {
-    if (this.#slices.size === 0 && this.#classes.size === 0) return undefined;
+    if (!this.#hasDevices) return undefined;
     const pools = this.#poolsOf(record);
     const known = this.#infos.get(record.name);
     if (known !== undefined && known.pools === pools) return known.info;
@@ -330,6 +334,11 @@ export class DeviceState {
       done.add(key);
       for (const { reach } of this.#slices.ofPool(driver, pool)) this.#takersChangedAt(reach);
     }
+  }
+
+  /** Whether the cluster has DRA, as far as it shows: what nodes have of it is another thing than nothing then. */
+  get #hasDevices(): boolean {
+    return this.#slices.size > 0 || this.#classes.size > 0;
   }
 
   /** A slice also changes what other nodes see of its pool: whether it is complete, and which generation is the newest. */

@@ -146,6 +146,7 @@ function sameHolds(before: ReadonlyMap<string, Hold>, holds: readonly Hold[]): b
 function isSameHold(before: Hold | undefined, hold: Hold): boolean {
   return (
     before?.node === hold.node &&
+    before.use.takesAccelerator === hold.use.takesAccelerator &&
     keyOf(before.use.requests) === keyOf(hold.use.requests) &&
     JSON.stringify(before.use.hostPorts) === JSON.stringify(hold.use.hostPorts)
   );

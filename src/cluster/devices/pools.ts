@@ -97,7 +97,8 @@ function isRelevant({ reach, devices }: DeviceSlice, node: ReachingNode): boolea
 
 /** Undefined when a newer generation exists that has nothing for the node: what the node sees is out of date then. */
 function poolOf(slices: DeviceSlice[], generation: number, source: SliceSource): NodePool | undefined {
-  const [first] = slices;
+  // Slices of one generation may contradict each other about how many they are; whichever was seen first is chance.
+  const [first] = slices.sort(byName);
   if (first === undefined) return undefined;
   const { driver, pool, sliceCount } = first;
   let otherSlices: readonly DeviceSlice[] = [];
@@ -112,7 +113,7 @@ function poolOf(slices: DeviceSlice[], generation: number, source: SliceSource):
     const own = new Set(slices.map(({ name }) => name));
     otherSlices = current.filter(({ name }) => !own.has(name));
   }
-  return validated(driver, pool, slices.sort(byName), otherSlices);
+  return validated(driver, pool, slices, otherSlices);
 }
 
 function validated(

@@ -13,6 +13,14 @@ import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode, labelledPod } from '../../builders/planning.ts';
 import { type PodParts, podOf } from '../../builders/pods.ts';
 import { mulberry32 } from '../planner/instances.ts';
+import {
+  claimsOfPods,
+  DeviceHistory,
+  devicePortrait,
+  expectedHolds,
+  freeDevices,
+  heldBy,
+} from './device-history.ts';
 
 const firstSeed = Number(process.env['BERTH_SEED'] ?? 4711);
 const sequences = 400;
@@ -37,10 +45,12 @@ class History {
   readonly assumedPlans = new Map<string, { readonly leader: PodInfo; readonly plan: PlanAnnotation }>();
   readonly assumedPins = new Map<string, { readonly pod: PodInfo; readonly node: string }>();
   readonly told = new Set<string>();
+  readonly devices: DeviceHistory;
   #serial = 0;
 
   constructor(seed: number) {
     this.random = mulberry32(seed);
+    this.devices = new DeviceHistory(this.cache, this.random);
     this.cache.nodes.replace(nodes.map(decodeNode));
     this.cache.subscribe(change =>
       this.told.add(change.kind === 'group' ? change.key : change.kind === 'single' ? change.uid : 'room'),
@@ -54,6 +64,53 @@ class History {
 
   chance(p: number): boolean {
     return this.random() < p;
+  }
+
+  /** A pod that there is, or was, or will be. */
+  #somePod(): string | undefined {
+    const group = this.pick(groups);
+    if (this.chance(0.2)) return group?.leaderUid(1 + Math.floor(this.random() * 2));
+    return this.pick(this.pods.keys());
+  }
+
+  makeClaim(): void {
+    this.devices.makeClaim(this.#somePod());
+  }
+
+  makeShared(): void {
+    this.devices.makeShared();
+  }
+
+  changeClaim(): void {
+    this.devices.changeClaim(this.#somePod());
+  }
+
+  deleteClaim(): void {
+    this.devices.deleteClaim();
+  }
+
+  putSlice(): void {
+    this.devices.putSlice();
+  }
+
+  removeSlice(): void {
+    this.devices.removeSlice();
+  }
+
+  changeClass(): void {
+    this.devices.toggleClass();
+  }
+
+  changeRule(): void {
+    this.devices.toggleRule();
+  }
+
+  changeTemplate(): void {
+    this.devices.toggleTemplate();
+  }
+
+  relistDevices(): void {
+    this.devices.relist();
   }
 
   /** One thing happens; its name is for whoever has to find out what went wrong. */
@@ -73,6 +130,20 @@ class History {
       this.assume,
       this.takeBack,
       this.relist,
+      this.makeClaim,
+      this.makeClaim,
+      this.makeShared,
+      this.changeClaim,
+      this.changeClaim,
+      this.changeClaim,
+      this.deleteClaim,
+      this.putSlice,
+      this.putSlice,
+      this.removeSlice,
+      this.changeClass,
+      this.changeRule,
+      this.changeTemplate,
+      this.relistDevices,
     ];
     const action = this.pick(actions) ?? this.relist;
     action.call(this);
@@ -83,7 +154,7 @@ class History {
     const group = this.pick(groups);
     if (group === undefined) return;
     const incarnation = 1 + Math.floor(this.random() * 2);
-    this.#put(group.leader({ ...this.#time(), uid: group.leaderUid(incarnation) }, incarnation));
+    this.#put(claiming(group.leader({ ...this.#time(), uid: group.leaderUid(incarnation) }, incarnation)));
   }
 
   addWorker(): void {
@@ -91,7 +162,7 @@ class History {
     if (group === undefined) return;
     const rank = 1 + Math.floor(this.random() * (group.parts.size - 1));
     const more: Partial<PodParts> = this.chance(0.5) ? { gated: false, pinnedTo: this.#node() } : {};
-    this.#put(group.worker(rank, { ...this.#time(), ...more }, 1 + Math.floor(this.random() * 2)));
+    this.#put(claiming(group.worker(rank, { ...this.#time(), ...more }, 1 + Math.floor(this.random() * 2))));
   }
 
   addLabelled(): void {
@@ -214,6 +285,7 @@ class History {
   /** A cache that has seen nothing but the end of the story. */
   retold(): ClusterCache {
     const cache = new ClusterCache({ levels });
+    this.devices.showTo(cache);
     cache.pods.replace([...this.pods.values()].reverse().map(decode));
     cache.statefulSets.replace([...this.sets.values()].map(decodeStatefulSet));
     cache.nodes.replace([...this.nodes.values()].map(decodeNode));
@@ -248,6 +320,7 @@ class History {
       generation: 1 + this.#serial++,
       nodes: ranks.map(() => (this.chance(0.1) ? '' : this.#node())),
       requests: ranks.map(() => withPodSlot(new Map([['cpu', 500]]))),
+      ...(this.chance(0.7) && { devices: this.devices.planned(membership.size) }),
     };
   }
 
@@ -258,6 +331,10 @@ class History {
   #time(): { createdAt: string } {
     return { createdAt: `2026-01-01T00:00:${String(10 + (this.#serial++ % 50))}Z` };
   }
+}
+
+function claiming(pod: Pod): Pod {
+  return { ...pod, spec: { ...pod.spec, resourceClaims: claimsOfPods } };
 }
 
 /** Everything that can be asked of a cache, in an order of its own. */
@@ -287,6 +364,7 @@ function portrait(cache: ClusterCache): object {
     }),
     existing: [...snapshot.existingPods()].map(pod => JSON.stringify(pod)).sort(),
     counts: cache.counts(),
+    devices: devicePortrait(cache),
   };
 }
 
@@ -346,6 +424,13 @@ function grew(before: ReadonlyMap<string, Resources>, after: ReadonlyMap<string,
   });
 }
 
+function cameFree(
+  before: ReadonlyMap<string, ReadonlySet<string>>,
+  after: ReadonlyMap<string, ReadonlySet<string>>,
+): boolean {
+  return [...after].some(([name, free]) => [...free].some(key => before.get(name)?.has(key) !== true));
+}
+
 function groupsIn(cache: ClusterCache): ReadonlyMap<string, string> {
   const { groups } = portrait(cache) as { groups: readonly { key: string }[] };
   return new Map(groups.map(group => [group.key, JSON.stringify(group)]));
@@ -354,11 +439,14 @@ function groupsIn(cache: ClusterCache): ReadonlyMap<string, string> {
 t.test('whatever happens in whatever order, the cache is what its last objects make it', async t => {
   let steps = 0;
   let rooms = 0;
+  let freed = 0;
+  let holds = 0;
   for (let i = 0; i < sequences; i++) {
     const history = new History(firstSeed + i);
     const trail: string[] = [];
     for (let step = 0; step < stepsEach; step++) {
       const before = freeByNode(history.cache);
+      const devicesBefore = freeDevices(history.cache);
       const groupsBefore = groupsIn(history.cache);
       history.told.clear();
       trail.push(history.step());
@@ -367,6 +455,10 @@ t.test('whatever happens in whatever order, the cache is what its last objects m
       if (grew(before, freeByNode(history.cache))) {
         rooms++;
         if (!history.told.has('room')) t.fail(`${where}: room has grown and nobody was told`);
+      }
+      if (cameFree(devicesBefore, freeDevices(history.cache))) {
+        freed++;
+        if (!history.told.has('room')) t.fail(`${where}: devices have come free and nobody was told`);
       }
       const groupsAfter = groupsIn(history.cache);
       for (const [key, group] of groupsAfter) {
@@ -385,6 +477,15 @@ t.test('whatever happens in whatever order, the cache is what its last objects m
         if (JSON.stringify(amounts(subtractResources(ofPods, free))) !== JSON.stringify(held))
           t.same(amounts(subtractResources(ofPods, free)), held, `${where}: holds on ${record.name}`);
       }
+      for (const key of history.cache.groupKeys()) {
+        const [held, expected] = [
+          heldBy(history.cache, key),
+          expectedHolds(history.devices, history.cache, key),
+        ];
+        holds += held.length;
+        if (JSON.stringify(held) !== JSON.stringify(expected))
+          t.same(held, expected, `${where}: devices held for ${key}`);
+      }
       const [now, retold] = [portrait(history.cache), portrait(history.retold())];
       if (JSON.stringify(now) !== JSON.stringify(retold)) {
         t.same(now, retold, where);
@@ -392,6 +493,10 @@ t.test('whatever happens in whatever order, the cache is what its last objects m
       }
     }
   }
-  t.comment(`${steps} steps from seed ${firstSeed}, room grew in ${rooms} of them`);
+  t.comment(
+    `${steps} steps from seed ${firstSeed}, room grew in ${rooms} of them, devices came free in ${freed}`,
+  );
   t.ok(rooms > steps / 50);
+  t.ok(freed > steps / 100);
+  t.ok(holds > steps / 100);
 });
