@@ -194,7 +194,11 @@ export const mutants: readonly Mutant[] = [
   ]),
   ...inFile('node-fit', [
     ["forgets the leader's host ports", '|| portsClash(worker.hostPorts, leader.hostPorts)', ''],
-    ['gives a host port out twice', 'slots: demand.hostPorts.length > 0 ? 1 : slots', 'slots'],
+    [
+      'gives a host port out twice',
+      'fitDevices(node, demand, demand.hostPorts.length > 0 ? 1 : room)',
+      'fitDevices(node, demand, room)',
+    ],
     [
       'does not see host ports in use',
       'if (portsClash(demand.hostPorts, node.hostPorts)) {',
@@ -277,7 +281,11 @@ export const mutants: readonly Mutant[] = [
       'const { slices } = input.topology;\n  if (slices === undefined || placed',
       'const { slices } = input.topology;\n  if (slices !== undefined || placed',
     ],
-    ['forgets what it has placed itself', 'if (!fits(left, demand.requests) || isRepelled', 'if (isRepelled'],
+    [
+      'forgets what it has placed itself',
+      'if (!fits(left, demandOn(info, demand).requests) || isRepelled',
+      'if (isRepelled',
+    ],
   ]),
   ...inFile('ranks', [
     [
