@@ -1,3 +1,4 @@
+import { ApiFailure } from '../../hack/bed/api-client.ts';
 import type { Cluster } from '../../hack/bed/cluster.ts';
 import { type Fleet, racks } from '../../hack/bed/fleet-presets.ts';
 import type { Pod } from '../../src/api/kubernetes.ts';
@@ -20,6 +21,7 @@ const resourceApi = '/apis/resource.k8s.io/v1';
 /** Hosts of each rack. */
 const shapes: readonly (readonly number[])[] = [[1], [2], [1, 1], [2, 1], [3]];
 const sharedClaim = 'shared';
+const lanes = 8;
 
 export function trialOf(seed: number, index: number): Trial {
   const random = seededRandom(seed + index);
@@ -91,20 +93,18 @@ export async function letStrangersIn(
   const { pods, end } = followPods(cluster, namespace);
   try {
     const strangers = trials.flatMap(({ devices }) => devices.strangers);
-    await Promise.all(
-      strangers.map(async ({ node, wish }) => {
-        await createClaimOf(cluster, namespace, node, wish);
-        const spec = {
-          nodeSelector: { 'kubernetes.io/hostname': node },
-          ...claiming({ claims: { devices: node } }),
-        };
-        await createObject(
-          cluster,
-          `/api/v1/namespaces/${namespace}/pods`,
-          singlePod(namespace, node, {}, spec),
-        );
-      }),
-    );
+    await inLanes(strangers, async ({ node, wish }) => {
+      await createClaimOf(cluster, namespace, node, wish);
+      const spec = {
+        nodeSelector: { 'kubernetes.io/hostname': node },
+        ...claiming({ claims: { devices: node } }),
+      };
+      await createObject(
+        cluster,
+        `/api/v1/namespaces/${namespace}/pods`,
+        singlePod(namespace, node, {}, spec),
+      );
+    });
     await until('strangers to be bound or refused', 60_000, () =>
       strangers.every(({ node }) => {
         const pod = pods.get(node);
@@ -154,7 +154,7 @@ export async function createGroup(
         ...(pod['metadata'] as object),
         annotations: { 'berth.dev/required-topology': 'rack' },
       };
-      return createObject(cluster, `/api/v1/namespaces/${namespace}/pods`, { ...pod, metadata });
+      return createMember(cluster, `/api/v1/namespaces/${namespace}/pods`, { ...pod, metadata });
     }),
   );
 }
@@ -232,6 +232,15 @@ export function ordersOf(members: readonly number[]): readonly (readonly number[
   });
 }
 
+/** Does something for each of many, a few at a time: a busy machine would not answer all of them in time. */
+export async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const lane = async () => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+}
+
 async function createClaimOf(
   cluster: Cluster,
   namespace: string,
@@ -248,6 +257,19 @@ async function createClaimOf(
 
 async function createObject(cluster: Cluster, path: string, object: object): Promise<void> {
   await cluster.request('POST', path, object);
+}
+
+/** Controllers try again when a webhook does not answer in time, as happens on a machine with too much to do. */
+async function createMember(cluster: Cluster, path: string, pod: object): Promise<void> {
+  await until(`a member to be created at ${path}`, 60_000, () =>
+    createObject(cluster, path, pod).then(
+      () => true,
+      error => {
+        if (error instanceof ApiFailure && error.status === 500) return false;
+        throw error;
+      },
+    ),
+  );
 }
 
 async function removePod(cluster: Cluster, namespace: string, name: string): Promise<void> {

@@ -8,6 +8,7 @@ import {
   createGroup,
   fleetOf,
   followPods,
+  inLanes,
   letStrangersIn,
   memberName,
   placeByStock,
@@ -22,7 +23,7 @@ t.setTimeout(600_000);
 const seed = seedOf(20_260);
 const trials = Number(process.env['BERTH_TRIALS'] ?? 200);
 /** On nodes of their own, at the same time. */
-const atOnce = 67;
+const atOnce = 50;
 /** Long enough that a pin which kube-scheduler refuses is seen before Berth makes it good. */
 const placement = { strandedAfterSeconds: 120 };
 
@@ -94,7 +95,7 @@ async function judge(
 ): Promise<readonly Judged[]> {
   const { pods, stranded, end } = followPods(cluster, namespace);
   try {
-    await Promise.all(batch.map(trial => createGroup(cluster, namespace, trial)));
+    await inLanes(batch, trial => createGroup(cluster, namespace, trial));
     const verdictOf = (trial: Trial) => verdictNow(trial, pods, stranded);
     await until(
       () =>
