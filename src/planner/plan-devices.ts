@@ -1,6 +1,4 @@
-  const question = questionOn(node, left);
-  return memoOf(question).choose({
-    ...question,
+import type { DeviceChoice, MemberDevices } from '../cluster/devices/device-choice.ts';
 import { type DevicesTaken, withTakers } from '../cluster/devices/node-device-info.ts';
 import type { NodePools } from '../cluster/devices/pools.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
