@@ -24,6 +24,36 @@ function share(key: NumberKey, about: string) {
   return number(key, about, { min: 0.01, max: 1 });
 }
 
+const signalClass = z
+  .enum(['certain', 'suspect', 'info'])
+  .describe('`certain` may evict, `suspect` only what has another place, `info` is counted');
+
+const deviceTaintRow = z.strictObject({
+  key: z.string().min(1).max(317).describe('key of the taint'),
+  value: z.string().max(63).exactOptional().describe('its value; any when absent'),
+  class: signalClass,
+});
+
+const nodeConditionRow = z.strictObject({
+  type: z
+    .string()
+    .max(316)
+    .regex(/^[^*]*\*?[^*]*$/, 'must have one * at most')
+    .min(1)
+    .describe('type of the condition; one `*` stands for any text'),
+  status: z
+    .enum(['True', 'False', 'Unknown'])
+    .default('True')
+    .describe('status that speaks against the node'),
+  class: signalClass,
+  afterSeconds: z
+    .number()
+    .min(0)
+    .max(dayInSeconds)
+    .exactOptional()
+    .describe('it must stand for so long; certainAfterSeconds or suspectAfterSeconds when absent'),
+});
+
 /** Configuration of device-failure handling; keys and defaults are those of FailureSettings. */
 export const failureSchema = z
   .strictObject({
@@ -40,6 +70,34 @@ export const failureSchema = z
     nodeGoneAfterSeconds: number('nodeGoneAfterSeconds', 'a Node must be gone for so long'),
     nodeUnknownAfterSeconds: number('nodeUnknownAfterSeconds', 'a Node must be Ready=Unknown for so long'),
     nodeNotReadyAfterSeconds: number('nodeNotReadyAfterSeconds', 'a Node must be Ready=False for so long'),
+    nodeShortAfterSeconds: number(
+      'nodeShortAfterSeconds',
+      'pods must have more accelerators than their Node offers for so long',
+    ),
+    deviceMissingAfterSeconds: number(
+      'deviceMissingAfterSeconds',
+      'a device must be gone from its pool, and its pod not Ready, for so long',
+    ),
+    certainAfterSeconds: number(
+      'certainAfterSeconds',
+      'taints of devices and conditions of nodes that are certain must stand for so long',
+    ),
+    suspectAfterSeconds: number('suspectAfterSeconds', 'those that are suspect must stand for so long'),
+    refusedPods: count(
+      'refusedPods',
+      'pods refused by a kubelet (UnexpectedAdmissionError) that make its Node suspect',
+    ),
+    refusedWindowSeconds: number('refusedWindowSeconds', 'refused within so long', { min: 1 }),
+    deviceTaints: z
+      .array(deviceTaintRow)
+      .max(1000)
+      .default([])
+      .describe('what NoSchedule taints of devices say, before the table that is built in'),
+    nodeConditions: z
+      .array(nodeConditionRow)
+      .max(1000)
+      .default([])
+      .describe('what conditions of nodes say, before the table that is built in'),
     foreignGraceSeconds: number(
       'foreignGraceSeconds',
       'a group that others began to delete is left to LWS for so long',
@@ -60,7 +118,10 @@ export const failureSchema = z
     ),
     apiWindowSeconds: number('apiWindowSeconds', 'window of that share', { min: 1 }),
     apiMinCalls: count('apiMinCalls', 'calls below which that share means nothing'),
-    badNodeWindowSeconds: number('badNodeWindowSeconds', 'breakers count nodes that went bad within so long'),
+    badNodeWindowSeconds: number(
+      'badNodeWindowSeconds',
+      'breakers count nodes and devices that went bad within so long',
+    ),
     domainMinNodes: count(
       'domainMinNodes',
       'breaker domain-failure: at least so many new bad nodes of a domain',
@@ -75,9 +136,25 @@ export const failureSchema = z
       'breaker mass-failure: at least so many accelerator nodes bad at once',
     ),
     massShare: share('massShare', 'and at least this share of all'),
+    deviceMinCount: count(
+      'deviceMinCount',
+      'breaker device-failure: at least so many new bad devices of one driver',
+    ),
+    deviceShare: share('deviceShare', 'and at least this share of them'),
+    deviceMassMinCount: count(
+      'deviceMassMinCount',
+      'breaker device-mass: at least so many devices of one driver bad at once',
+    ),
+    deviceMassShare: share('deviceMassShare', 'and at least this share of them'),
+    blastMaxGroups: count(
+      'blastMaxGroups',
+      'groups that one DeviceTaintRule or one pool of devices may hit without confirmation: this many',
+      0,
+    ),
+    blastMaxShare: share('blastMaxShare', 'or this share of all groups, whichever is more'),
     breakerQuietSeconds: number(
       'breakerQuietSeconds',
-      'a tripped breaker stays tripped until no node went bad for so long',
+      'a tripped breaker stays tripped until nothing went bad for so long',
     ),
     servingEvictionsPerSecond: number(
       'servingEvictionsPerSecond',

@@ -209,6 +209,7 @@ export interface Pod extends KubernetesObject {
   readonly spec: PodSpec;
   readonly status?: {
     readonly phase?: string;
+    readonly reason?: string;
     readonly conditions?: readonly PodCondition[];
     readonly containerStatuses?: readonly ContainerStatus[];
     readonly initContainerStatuses?: readonly ContainerStatus[];
@@ -227,7 +228,11 @@ export interface Node extends KubernetesObject {
   readonly spec?: { readonly unschedulable?: boolean; readonly taints?: readonly Taint[] };
   readonly status?: {
     readonly allocatable?: ResourceList;
-    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly message?: string;
+    }[];
   };
 }
 

@@ -3,6 +3,9 @@
  * Nothing else in the tree spells such a key as a literal.
  */
 
+/** Domain of Berth's own keys. */
+export const berthDomain = 'berth.dev/';
+
 /** Keys of Berth itself, prefix `berth.dev/`. */
 export const berth = {
   /** Namespace label, or annotation on a pod template. User. `observe`, `pin`, `pin-extender`, `extender`. */
@@ -72,6 +75,11 @@ export const berth = {
   placementGate: 'berth.dev/placement',
   /** Condition type on a group's leader. Berth. True with the reason while a failure hurts the group and it is not remade. */
   failureCondition: 'berth.dev/Failed',
+  /**
+   * Annotation of a DeviceTaintRule or ResourceSlice. User. Any value: it is meant to hit as many groups as it does, and
+   * Berth may act on it.
+   */
+  confirmed: 'berth.dev/confirmed',
   /** Annotation on the ConfigMap of Berth's configuration. User. Any value: nothing new is evicted. */
   halt: 'berth.dev/halt',
   /** Label on the ConfigMap of an intent to evict a group. Berth. `open` or `closed`. */

@@ -9,6 +9,7 @@ import type {
 } from '../cluster/devices/claims.ts';
 import { type Device, type DeviceSlice, deviceKey } from '../cluster/devices/device.ts';
 import { type DeviceCatalog, withoutTakers } from '../cluster/devices/node-device-info.ts';
+import type { PoolState } from '../cluster/devices/pool-state.ts';
 import type { TaintRuleRecord } from '../cluster/devices/taint-rules.ts';
 import { type NodeInfo, type NodeRecord, requestsCountedOn } from '../cluster/node-info.ts';
 import { NodeList } from '../cluster/node-list.ts';
@@ -40,6 +41,8 @@ export type CacheChange =
   | { readonly kind: 'single'; readonly uid: string }
   /** A Node came, went, or changed in more than its heartbeat. */
   | { readonly kind: 'node'; readonly name: string }
+  /** Slices of a pool came, went or changed, or a DeviceTaintRule about it did. */
+  | { readonly kind: 'pool'; readonly driver: string; readonly pool: string }
   /** Room may have come free somewhere: what was refused before may fit now. */
   | { readonly kind: 'room' };
 
@@ -323,6 +326,32 @@ export class ClusterCache {
   /** Claims made for a pod, and those reserved for it. */
   claimsOf(podUid: string): Iterable<ClaimRecord> {
     return this.#devices.claimsOf(podUid);
+  }
+
+  /** What the slices of a pool say together, DeviceTaintRules included; undefined when there is none of it. */
+  devicePool(driver: string, pool: string): PoolState | undefined {
+    return this.#devices.poolState(driver, pool);
+  }
+
+  /** Claims that have devices of a pool, whether or not it is published now. */
+  claimsOnPool(driver: string, pool: string): Iterable<ClaimRecord> {
+    return this.#devices.claimsOnPool(driver, pool);
+  }
+
+  allClaims(): Iterable<ClaimRecord> {
+    return this.#devices.claims.values();
+  }
+
+  allSlices(): Iterable<DeviceSlice> {
+    return this.#devices.slices.values();
+  }
+
+  taintRule(name: string): TaintRuleRecord | undefined {
+    return this.#devices.taintRules.get(name);
+  }
+
+  taintRules(): Iterable<TaintRuleRecord> {
+    return this.#devices.taintRules.values();
   }
 
   /** By node, the keys under which devices are held for a group; see DevicesTaken. */
@@ -784,6 +813,7 @@ export class ClusterCache {
     for (const key of this.#touchedGroups) changes.push({ kind: 'group', key });
     for (const uid of this.#touchedSingles) changes.push({ kind: 'single', uid });
     for (const name of this.#touchedNodes) changes.push({ kind: 'node', name });
+    for (const pool of this.#devices.takeChangedPools()) changes.push({ kind: 'pool', ...pool });
     const grew = [this.#ledger.takeGrowth(), this.#devices.takeGrowth(), this.#nodesChanged];
     if (grew.includes(true)) changes.push({ kind: 'room' });
     this.#touchedGroups.clear();
@@ -905,6 +935,7 @@ function sameNode(a: NodeRecord, b: NodeRecord): boolean {
     a.readyStatus === b.readyStatus &&
     a.cordoned === b.cordoned &&
     JSON.stringify(a.taints) === JSON.stringify(b.taints) &&
+    JSON.stringify(a.conditions) === JSON.stringify(b.conditions) &&
     sameEntries(Object.entries(a.labels), new Map(Object.entries(b.labels))) &&
     sameEntries(a.allocatable, b.allocatable)
   );

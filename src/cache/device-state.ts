@@ -10,6 +10,7 @@ import {
   nodeDeviceInfo,
   withoutTakers,
 } from '../cluster/devices/node-device-info.ts';
+import { type PoolState, poolStateOf } from '../cluster/devices/pool-state.ts';
 import { type NodePools, poolsFor } from '../cluster/devices/pools.ts';
 import { poolKey, SliceIndex } from '../cluster/devices/slice-index.ts';
 import { concernsSlice, type TaintRuleRecord, withTaintRules } from '../cluster/devices/taint-rules.ts';
@@ -50,6 +51,9 @@ export class DeviceState {
   /** By node; what takers change is kept apart from what slices change, for it changes far more often. */
   readonly #pools = new Map<string, { readonly labels: NodeRecord['labels']; readonly pools: NodePools }>();
   readonly #infos = new Map<string, { readonly pools: NodePools; readonly info: NodeDeviceInfo }>();
+  readonly #poolStates = new Map<string, PoolState>();
+  /** Pools of which slices have come, gone or changed since the last question, by key. */
+  #changedPools = new Map<string, { readonly driver: string; readonly pool: string }>();
   #catalog: DeviceCatalog | undefined;
   /** Nodes whose devices have changed since the last question; all of them where it is undefined. */
   #stale: Set<string> | undefined = new Set();
@@ -109,6 +113,8 @@ export class DeviceState {
 
   putTaintRule(rule: TaintRuleRecord): void {
     const before = this.#rules.get(rule.name);
+    // Its status is written with every pod that is evicted for it.
+    if (before !== undefined && JSON.stringify(before) === JSON.stringify(rule)) return;
     this.#rules.set(rule.name, rule);
     this.#applyRules(before === undefined ? [rule] : [before, rule]);
   }
@@ -197,6 +203,31 @@ export class DeviceState {
   /** Claims made for a pod, and those reserved for it. */
   claimsOf(podUid: string): Iterable<ClaimRecord> {
     return this.#claimsByPod.get(podUid) ?? [];
+  }
+
+  /** What the slices of a pool say together, rules included; undefined when there is none of it. */
+  poolState(driver: string, pool: string): PoolState | undefined {
+    const key = poolKey(driver, pool);
+    const known = this.#poolStates.get(key);
+    if (known !== undefined) return known;
+    const state = poolStateOf(this.#slices.ofPool(driver, pool));
+    if (state !== undefined) this.#poolStates.set(key, state);
+    return state;
+  }
+
+  /** Claims that have devices of a pool, whether or not it is published now. */
+  *claimsOnPool(driver: string, pool: string): Iterable<ClaimRecord> {
+    for (const { key } of this.#takersByPool.get(poolKey(driver, pool)) ?? noTakers) {
+      const claim = this.#claims.get(key);
+      if (claim !== undefined) yield claim;
+    }
+  }
+
+  /** Pools of which slices have come, gone or changed since the last question. */
+  takeChangedPools(): Iterable<{ readonly driver: string; readonly pool: string }> {
+    const changed = this.#changedPools;
+    this.#changedPools = new Map();
+    return changed.values();
   }
 
   /** Sets all devices that are held for an owner. */
@@ -343,9 +374,12 @@ export class DeviceState {
 
   /** A slice also changes what other nodes see of its pool: whether it is complete, and which generation is the newest. */
   #sliceChanged(slice: DeviceSlice): void {
+    const { driver, pool } = slice;
     this.#hardwareVersion++;
+    this.#poolStates.delete(poolKey(driver, pool));
+    this.#changedPools.set(poolKey(driver, pool), { driver, pool });
     this.#slicesChangedAt(slice.reach);
-    for (const { reach } of this.#slices.ofPool(slice.driver, slice.pool)) this.#slicesChangedAt(reach);
+    for (const { reach } of this.#slices.ofPool(driver, pool)) this.#slicesChangedAt(reach);
   }
 
   #slicesChangedAt(reach: DeviceSlice['reach']): void {

@@ -2,6 +2,7 @@ import type { Node, Taint } from '../api/kubernetes.ts';
 import { isDelegatedToDra } from './devices/extended-resources.ts';
 import type { NodeDeviceInfo } from './devices/node-device-info.ts';
 import type { HostPort } from './host-ports.ts';
+import { type NodeConditionRecord, nodeConditionsOf } from './node-conditions.ts';
 import { addResources, isAcceleratorResource, type Resources, resourcesFrom } from './resources.ts';
 
 export type ReadyStatus = 'True' | 'False' | 'Unknown';
@@ -18,6 +19,8 @@ export interface NodeRecord {
   /** The Ready condition itself: `Unknown` when the kubelet has fallen silent, or has never spoken. */
   readonly readyStatus: ReadyStatus;
   readonly allocatable: Resources;
+  /** Conditions that are not the kubelet's own; absent where there is none. */
+  readonly conditions?: readonly NodeConditionRecord[];
 }
 
 /** A node with what is used and held on it. Immutable: a change makes a new one, so results may be memoised by it. */
@@ -45,6 +48,7 @@ const onePod: Resources = new Map([['pods', 1]]);
 
 export function decodeNode(node: Node): NodeRecord {
   const name = node.metadata.name ?? '';
+  const conditions = nodeConditionsOf(node);
   const ready = (node.status?.conditions ?? []).find(condition => condition.type === 'Ready')?.status;
   return {
     name,
@@ -55,6 +59,7 @@ export function decodeNode(node: Node): NodeRecord {
     ready: ready === 'True',
     readyStatus: ready === 'True' || ready === 'False' ? ready : 'Unknown',
     allocatable: resourcesFrom(node.status?.allocatable ?? {}, 'status.allocatable'),
+    ...(conditions.length > 0 && { conditions }),
   };
 }
 

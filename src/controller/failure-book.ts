@@ -163,6 +163,8 @@ export class FailureBook {
     const states: Record<BreakerName, BreakerState> = {
       'domain-failure': 'closed',
       'mass-failure': 'closed',
+      'device-failure': 'closed',
+      'device-mass': 'closed',
     };
     const now = wallMs();
     const intents = this.intents.filter(({ leaderUid }) => leaderUid !== except);

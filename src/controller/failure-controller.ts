@@ -54,7 +54,7 @@ export class FailureController {
       wallMs,
       mayAct,
       readings: now => watch.readings(now),
-      onReset: () => watch.acknowledge(),
+      onReset: name => watch.acknowledge(name),
     });
     const holderForMs = () => (this.#holderSinceMs === undefined ? 0 : nowMs() - this.#holderSinceMs);
     const judge = new FailureJudge({ ...options, book, watch, holderForMs });
@@ -123,6 +123,9 @@ export class FailureController {
 
   #changed(change: CacheChange): void {
     if (change.kind === 'group') this.#queue.add(`group:${change.key}`);
+    if (change.kind === 'pool')
+      for (const group of this.#watch.lookAtPool(change.driver, change.pool))
+        this.#queue.add(`group:${group}`);
     if (change.kind !== 'node') return;
     for (const group of this.#watch.lookAtNode(change.name)) this.#queue.add(`group:${group}`);
     this.#queue.add(nodesKey);

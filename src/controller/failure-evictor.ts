@@ -1,12 +1,13 @@
 import type { Pod } from '../api/kubernetes.ts';
 import type { ClusterCache, ReservedSeat } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
+import { deviceKey } from '../cluster/devices/device.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Claims } from '../failure/claim.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
-import { isPreemption } from '../failure/signals.ts';
+import { isPreemption, type Sighting } from '../failure/signal.ts';
 import { controllerOf, isMembershipError, membershipOf } from '../group/membership.ts';
 import type { SeatDevices } from '../group/planned-devices.ts';
 import { failureKind } from '../kube/api-errors.ts';
@@ -129,7 +130,7 @@ export class FailureEvictor {
     // An intent that was held for long was decided on another cluster, and its place is kept no more.
     const lapsed =
       intent.signal !== 'Foreign' && wallMs() - intent.times.intent >= settings.reserveMinutes * 60_000;
-    const isOther = hurt !== undefined && hurt.fault.signal !== intent.signal;
+    const isOther = hurt !== undefined && !isSameFault(hurt.fault, intent);
     // Nothing has been evicted yet: what is wrong now, if anything, is decided anew, under all brakes.
     if (hurt === undefined || lapsed || isOther || !(await judge.stillStands(hurt)))
       return this.#record(stored, { kind: 'close', outcome: 'overtaken', times: {} }, false);
@@ -301,6 +302,12 @@ function later(afterMs: number): Outcome {
 
 function leaderRef({ intent }: StoredIntent): { namespace: string; name: string; uid: string } {
   return { namespace: namespaceOf(intent), name: intent.leaderName, uid: intent.leaderUid };
+}
+
+/** A sick device is one fault whatever signal tells of it now. */
+function isSameFault({ signal, device }: Sighting, intent: Intent): boolean {
+  if (device === undefined || intent.device === undefined) return signal === intent.signal;
+  return deviceKey(device) === deviceKey(intent.device);
 }
 
 function goesInForeground(leader: Pod | undefined, uid: string): boolean {

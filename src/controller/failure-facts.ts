@@ -7,9 +7,11 @@ import { type Incarnation, incarnationsOf } from '../failure/incarnation.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import type { IntentFacts, NewIncarnation, OldMember } from '../failure/next-step.ts';
 import { type FailureMode, type FailureSettings, leastMode, optsOut } from '../failure/settings.ts';
-import { type MemberFacts, outOfServiceTaint } from '../failure/signals.ts';
+import type { MemberFacts } from '../failure/signal.ts';
+import { outOfServiceTaint } from '../failure/signals.ts';
 import { isMembershipError, type Membership } from '../group/membership.ts';
 import type { PodInfo } from '../group/pod-info.ts';
+import { allocatedDevices, resourcesShortOn } from './device-facts.ts';
 
 /** What failure handling reads of the cache. Nothing here remembers or writes anything. */
 
@@ -48,6 +50,10 @@ export function memberFacts(
         pod,
         nodeName,
         node: cache.node(nodeName),
+        shortOf: resourcesShortOn(cache, nodeName),
+        devices: allocatedDevices(pod, cache.claimsOf(pod.uid), (driver, pool) =>
+          cache.devicePool(driver, pool),
+        ),
         leads: pod === leader,
         stays: leaderStays && !pod.terminating && !pod.terminal,
         othersLive: living.some(other => other !== pod),

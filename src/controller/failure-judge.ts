@@ -2,19 +2,29 @@ import { lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import { decodeNode } from '../cluster/node-info.ts';
-import { type Braked, type BrakeFacts, brakesOnBegun, brakesOnNew, needsPlan } from '../failure/brakes.ts';
+import {
+  type BlastFacts,
+  type Braked,
+  type BrakeFacts,
+  brakesOnBegun,
+  brakesOnNew,
+  needsPlan,
+} from '../failure/brakes.ts';
 import type { Claims } from '../failure/claim.ts';
 import { whyBudgetsForbid } from '../failure/disruption.ts';
-import { type Evidence, keyOf, ripeInMs, worstOf } from '../failure/evidence.ts';
+import { type Evidence, ripeInMs, tellsOf, worstOf } from '../failure/evidence.ts';
 import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import type { FailureMode, FailureSettings } from '../failure/settings.ts';
-import { isPreemption, type Sighting, type SignalName, seeMember } from '../failure/signals.ts';
+import { isPreemption, type Sighting, type SignalName } from '../failure/signal.ts';
+import { seeMember } from '../failure/signals.ts';
 import { decodePod, type PodInfo, podShare } from '../group/pod-info.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
+import { RecentMap } from '../kube/recent-map.ts';
 import type { GroupPlan } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
+import { groupsHitBy } from './device-facts.ts';
 import type { FailureBook } from './failure-book.ts';
 import {
   failureModeOf,
@@ -29,6 +39,7 @@ import {
 import type { HurtGroup } from './failure-report.ts';
 import type { FailureWatch } from './failure-watch.ts';
 import type { FailureWrites } from './failure-writes.ts';
+import { liveDevices } from './live-devices.ts';
 
 export interface FailureJudgeOptions {
   readonly cache: ClusterCache;
@@ -67,10 +78,14 @@ export interface Judgement {
   readonly plan: readonly string[] | undefined;
 }
 
+/** So old may the count of groups be that one object hits. */
+const blastMs = 1_000;
+
 /** Decides whether a hurt group may be evicted: brings the facts together and asks the brakes. Writes nothing. */
 export class FailureJudge {
   readonly #options: FailureJudgeOptions;
   readonly #share = podShare();
+  readonly #blasts = new RecentMap<string, { readonly atMs: number; readonly groupsHit: number }>(1_000);
 
   constructor(options: FailureJudgeOptions) {
     this.#options = options;
@@ -181,6 +196,7 @@ export class FailureJudge {
       class: fault.class,
       signal: fault.signal,
       cause: fault.cause,
+      device: fault.device,
       serving: isServing(incarnation, view.membership.size),
       phase: 'evicting',
       hold: undefined,
@@ -220,14 +236,16 @@ export class FailureJudge {
     const stays = member.stays && !now.terminating && !now.terminal;
     // The place may have become needless while the API server was asked.
     const claim = claims.of(incarnation.leaderUid);
+    const { device } = fault;
     const facts = {
       ...member,
       pod: now,
       node: node === undefined ? undefined : decodeNode(node),
+      ...(device && { devices: await liveDevices(cache, writes, now, device) }),
       stays,
       claim,
     };
-    return seeMember(facts, settings).some(sighting => keyOf(sighting) === keyOf(fault));
+    return seeMember(facts, settings).some(sighting => tellsOf(sighting, fault));
   }
 
   /** May a pod outside groups be evicted for others? The claim on it is its caller's affair. */
@@ -239,6 +257,7 @@ export class FailureJudge {
       ...this.#clusterFacts(question, halted),
       mode,
       signal: 'Preempted',
+      blast: undefined,
       claimed: true,
       placed: true,
       class: 'certain',
@@ -285,6 +304,7 @@ export class FailureJudge {
       claimed: claims.of(incarnation.leaderUid) !== undefined,
       placed: isPlaced(cache, view, incarnation),
       class: fault.class,
+      blast: this.#blastOf(fault),
       ripeInMs: ripeInMs(evidence, nowMs()),
       doomed: incarnation.leader === undefined || incarnation.leader.terminating,
       budgetsForbid: whyBudgetsForbid(incarnation.pods, cache.disruptionBudgets(namespace)),
@@ -303,11 +323,30 @@ export class FailureJudge {
       calls: apiCalls(),
       domainFailure: breakers['domain-failure'],
       massFailure: breakers['mass-failure'],
+      deviceFailure: breakers['device-failure'],
+      deviceMass: breakers['device-mass'],
       serving: question.serving,
       history: historyOf(book.intents, { ...question, nowMs: wallMs() }, settings),
       groups: [...cache.groupKeys()].length,
       plan: undefined,
     };
+  }
+
+  /** Counting looks at all claims, and those whom one object hits are judged one after the other. */
+  #blastOf({ origin }: Sighting): BlastFacts | undefined {
+    if (origin === undefined) return undefined;
+    const { cache, nowMs } = this.#options;
+    const key = JSON.stringify(origin);
+    const known = this.#blasts.get(key);
+    const groupsHit =
+      known !== undefined && nowMs() - known.atMs < blastMs ? known.groupsHit : groupsHitBy(cache, origin);
+    if (known?.groupsHit !== groupsHit || nowMs() - known.atMs >= blastMs)
+      this.#blasts.set(key, { atMs: nowMs(), groupsHit });
+    const isConfirmed =
+      origin.kind === 'rule'
+        ? cache.taintRule(origin.name)?.isConfirmed
+        : cache.devicePool(origin.driver, origin.pool)?.isConfirmed;
+    return { origin, groupsHit, isConfirmed: isConfirmed === true };
   }
 
   #modeOf(signal: SignalName, view: GroupView, incarnation: Incarnation): FailureMode {

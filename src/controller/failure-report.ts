@@ -3,7 +3,7 @@ import { lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { Braked, BrakeName } from '../failure/brakes.ts';
 import { type Intent, namespaceOf, timeText } from '../failure/intent.ts';
-import { isPreemption, type Sighting, type SignalName } from '../failure/signals.ts';
+import { isPreemption, type Sighting, type SignalName } from '../failure/signal.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import type { BadIntent } from '../kube/intent-store.ts';
 import { RecentMap } from '../kube/recent-map.ts';

@@ -1,15 +1,26 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
+import type { BadTally, BadThing } from '../failure/bad-things.ts';
 import type { BreakerName, BreakerReading, LabelledNode } from '../failure/breakers.ts';
-import { failedDomain, hasAccelerators, massFailure } from '../failure/breakers.ts';
+import {
+  breakerNames,
+  failedDomain,
+  failedDriver,
+  hasAccelerators,
+  massDeviceFailure,
+  massFailure,
+} from '../failure/breakers.ts';
 import type { Claims } from '../failure/claim.ts';
-import { type BadNode, type Evidence, EvidenceLedger, ripeInMs } from '../failure/evidence.ts';
+import { type Evidence, EvidenceLedger, ripeInMs } from '../failure/evidence.ts';
 import { memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
-import { isPreemption, seeMember, seeNode } from '../failure/signals.ts';
+import { isPreemption } from '../failure/signal.ts';
+import { seeMember, seeNode } from '../failure/signals.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
+import { resourcesShortOn } from './device-facts.ts';
 import { incarnations, memberFacts } from './failure-facts.ts';
+import { PoolWatch } from './pool-watch.ts';
 
 export interface FailureWatchOptions {
   readonly cache: ClusterCache;
@@ -17,6 +28,9 @@ export interface FailureWatchOptions {
   readonly claims: Claims;
   readonly nowMs: () => number;
 }
+
+/** The count of bad devices may be so old: a storm of signals must not make each decision count them all. */
+const tallyMs = 100;
 
 /**
  * Gathers evidence from the cache, in every replica: who takes over knows since when a fault stands. Keeps bad nodes off
@@ -31,11 +45,23 @@ export class FailureWatch {
   readonly #wereReady = new Set<string>();
   /** Leader UIDs with evidence, by group. */
   readonly #subjects = new Map<string, ReadonlySet<string>>();
+  readonly #pools: PoolWatch;
+  /** By node, the pods that its kubelet refused and when that was seen. */
+  readonly #refused = new Map<string, Map<string, number>>();
+  #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
   #excluded = '';
 
   constructor(options: FailureWatchOptions) {
     this.#options = options;
-    this.#ledger = new EvidenceLedger(options.settings.badNodeWindowSeconds * 1000);
+    const { cache, settings, nowMs } = options;
+    const ledger = new EvidenceLedger(settings.badNodeWindowSeconds * 1000);
+    this.#ledger = ledger;
+    this.#pools = new PoolWatch({ cache, settings, ledger, nowMs });
+  }
+
+  /** Looks at the devices of a pool, and names the groups that have some of them. */
+  lookAtPool(driver: string, pool: string): readonly string[] {
+    return this.#pools.lookAt(driver, pool);
   }
 
   /** Looks at a node by itself, and names the groups that have members there. */
@@ -55,7 +81,12 @@ export class FailureWatch {
     if (groups.size > 0 || hasAccelerators(node)) this.#known.set(name, node);
     const isOurs = hasAccelerators(node) || groups.size > 0;
     const hasFailed = node.readyStatus === 'Unknown' || groups.size > 0 || this.#wereReady.has(node.uid);
-    const sightings = isOurs && hasFailed ? seeNode(node, settings) : [];
+    const facts = {
+      record: node,
+      shortOf: resourcesShortOn(cache, name),
+      refusesPods: this.#refusedOn(name) >= settings.refusedPods,
+    };
+    const sightings = isOurs && hasFailed ? seeNode(facts, settings) : [];
     this.#ledger.update(nodeSubject(name), sightings, nowMs());
     return [...groups];
   }
@@ -69,6 +100,7 @@ export class FailureWatch {
     const now = nowMs();
     const seen = new Set<string>();
     let changed = false;
+    this.#noteRefused(key);
     for (const incarnation of incarnations(cache, key)) {
       const facts = memberFacts(cache, incarnation, claims);
       const sightings = facts.flatMap(member => seeMember(member, settings));
@@ -134,45 +166,82 @@ export class FailureWatch {
   readings(wallMs: number): readonly BreakerReading[] {
     const { cache, settings, nowMs } = this.#options;
     const now = nowMs();
-    const newly = this.#ledger.newNodes(now);
-    const standing = this.#ledger.standingNodes();
-    const bad = this.#ledger.unacknowledgedNodes();
+    const { nodes } = this.#ledger;
+    const { totals } = this.#pools;
+    const newly = nodes.newly(now);
+    const standing = nodes.standing();
+    const bad = nodes.unacknowledged();
+    const devices = this.#tallyDevices(now);
     const fleet = this.#fleet();
     const total = new Set([...fleet.map(node => node.name), ...bad.map(node => node.name)]).size;
     const reasons: Readonly<Record<BreakerName, string | undefined>> = {
       'domain-failure': failedDomain(this.#labelled(newly), fleet, cache.levels, settings),
       'mass-failure': massFailure(bad.length, total, settings),
+      'device-failure': failedDriver(devices.newly, totals, settings),
+      'device-mass': massDeviceFailure(devices.unacknowledged, totals, settings),
     };
     const last = [...newly, ...standing].map(node => node.firstSeenMs);
-    // Whole milliseconds, as it is written: what did not change must not look changed.
-    const lastBadAtMs = last.length === 0 ? undefined : Math.round(wallMs - (now - Math.max(...last)));
-    const anyBad = standing.length > 0;
-    return (['domain-failure', 'mass-failure'] as const).map(name => ({
-      name,
-      reason: reasons[name],
-      lastBadAtMs,
-      anyBad,
-    }));
+    const lastBadMs = {
+      nodes: last.length === 0 ? undefined : Math.max(...last),
+      devices: devices.lastBadMs,
+    };
+    const anyBad = { nodes: standing.length > 0, devices: devices.anyStands };
+    return breakerNames.map(name => {
+      const kind = kindOf(name);
+      const lastMs = lastBadMs[kind];
+      // Whole milliseconds, as it is written: what did not change must not look changed.
+      const lastBadAtMs = lastMs === undefined ? undefined : Math.round(wallMs - (now - lastMs));
+      return { name, reason: reasons[name], lastBadAtMs, anyBad: anyBad[kind] };
+    });
   }
 
   /** An administrator has reset a breaker. */
-  acknowledge(): void {
-    this.#ledger.acknowledge();
+  acknowledge(name: BreakerName): void {
+    this.#ledger[kindOf(name)].acknowledge();
+    this.#tally = undefined;
   }
 
   /** Looks at everything and forgets what is no more. */
   lookAtAll(): void {
     const { cache, nowMs } = this.#options;
     for (const name of new Set([...cache.allNodes()].map(node => node.name))) this.lookAtNode(name);
+    this.#pools.lookAtAll();
     for (const key of [...this.#subjects.keys()]) this.lookAtGroup(key);
     const now = nowMs();
     const remembered = new Set(
-      [...this.#ledger.newNodes(now), ...this.#ledger.standingNodes()].map(node => node.name),
+      [...this.#ledger.nodes.newly(now), ...this.#ledger.nodes.standing()].map(node => node.name),
     );
     for (const name of this.#known.keys())
       if (cache.node(name) === undefined && !remembered.has(name)) this.#known.delete(name);
     const uids = new Set([...cache.allNodes()].map(node => node.uid));
     for (const uid of this.#wereReady) if (!uids.has(uid)) this.#wereReady.delete(uid);
+  }
+
+  #tallyDevices(now: number): BadTally {
+    if (this.#tally === undefined || now - this.#tally.atMs >= tallyMs)
+      this.#tally = { atMs: now, devices: this.#ledger.devices.tally(driverOf, now) };
+    return this.#tally.devices;
+  }
+
+  /** Remembers which pods of a group their kubelets have refused. */
+  #noteRefused(key: string): void {
+    const { cache, nowMs } = this.#options;
+    for (const { refused, uid, nodeName } of cache.podsOfGroup(key)) {
+      if (!refused || nodeName === undefined) continue;
+      const onNode = this.#refused.get(nodeName) ?? new Map<string, number>();
+      if (onNode.has(uid)) continue;
+      this.#refused.set(nodeName, onNode.set(uid, nowMs()));
+      this.lookAtNode(nodeName);
+    }
+  }
+
+  #refusedOn(name: string): number {
+    const { settings, nowMs } = this.#options;
+    const onNode = this.#refused.get(name);
+    for (const [uid, atMs] of onNode ?? [])
+      if (nowMs() - atMs >= settings.refusedWindowSeconds * 1000) onNode?.delete(uid);
+    if (onNode?.size === 0) this.#refused.delete(name);
+    return onNode?.size ?? 0;
   }
 
   /** Nodes with accelerators, and those that groups run on without any. */
@@ -184,13 +253,21 @@ export class FailureWatch {
     );
   }
 
-  #labelled(nodes: readonly BadNode[]): readonly LabelledNode[] {
+  #labelled(nodes: readonly BadThing[]): readonly LabelledNode[] {
     const { cache } = this.#options;
     return nodes.flatMap(({ name }) => {
       const record = cache.node(name) ?? this.#known.get(name);
       return record === undefined ? [] : [{ name, labels: record.labels }];
     });
   }
+}
+
+function kindOf(name: BreakerName): 'nodes' | 'devices' {
+  return name === 'device-failure' || name === 'device-mass' ? 'devices' : 'nodes';
+}
+
+function driverOf(device: string): string {
+  return device.slice(0, device.indexOf('//'));
 }
 
 function nodeSubject(name: string): string {

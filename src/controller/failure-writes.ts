@@ -1,8 +1,11 @@
+import type { DeviceTaintRule, ResourceClaim, ResourceSlice } from '../api/dra.ts';
 import type { KubernetesObject, LeaderWorkerSet, Node, Pod, StatefulSet } from '../api/kubernetes.ts';
 import { lws } from '../api/names.ts';
 import type { ApiClient } from '../kube/api-client.ts';
-import { failureKind } from '../kube/api-errors.ts';
+import { ApiGarbled, failureKind } from '../kube/api-errors.ts';
 import { evictPod, getObject, getPod, type ObjectRef } from '../kube/writes.ts';
+
+const resourceApi = '/apis/resource.k8s.io/v1';
 
 /** Live reads, and the destructive calls that failure handling and preemption know. All throw as `ApiClient.request` does. */
 export interface FailureWrites {
@@ -11,6 +14,10 @@ export interface FailureWrites {
   liveNode(name: string): Promise<Node | undefined>;
   liveOwner(owner: ObjectRef): Promise<LeaderWorkerSet | undefined>;
   liveStatefulSet(set: ObjectRef): Promise<StatefulSet | undefined>;
+  liveClaim(claim: ObjectRef): Promise<ResourceClaim | undefined>;
+  /** The slices of a driver: of a node, or of the whole cluster. */
+  liveSlices(driver: string, nodeName: string | undefined): Promise<readonly ResourceSlice[]>;
+  liveTaintRules(): Promise<readonly DeviceTaintRule[]>;
   /** Eviction of this very pod in foreground, so that its workers go at the same time. */
   evictLeader(leader: Required<ObjectRef>): Promise<void>;
   /** Eviction of this very pod, which is outside groups. */
@@ -31,6 +38,25 @@ export function failureWrites(client: ApiClient): FailureWrites {
           `/apis/${lws.apiVersion}/namespaces/${namespace}/leaderworkersets/${name}`,
         ),
       ),
+    liveClaim: ({ namespace, name }) =>
+      ifThere(
+        getObject<ResourceClaim>(client, `${resourceApi}/namespaces/${namespace}/resourceclaims/${name}`),
+      ),
+    async liveSlices(driver, nodeName) {
+      const fields = [
+        `spec.driver=${driver}`,
+        ...(nodeName === undefined ? [] : [`spec.nodeName=${nodeName}`]),
+      ];
+      const path = `${resourceApi}/resourceslices`;
+      const query = { fieldSelector: fields.join(',') };
+      return itemsOf(
+        await client.request<{ items?: readonly ResourceSlice[] }>({ method: 'GET', path, query }),
+      );
+    },
+    async liveTaintRules() {
+      const path = `${resourceApi}/devicetaintrules`;
+      return itemsOf(await client.request<{ items?: readonly DeviceTaintRule[] }>({ method: 'GET', path }));
+    },
     liveStatefulSet: set => ifThere(getObject<StatefulSet>(client, statefulSetPath(set))),
     async evictLeader(leader) {
       await evictPod(client, leader, { propagationPolicy: 'Foreground' });
@@ -52,6 +78,12 @@ export function failureWrites(client: ApiClient): FailureWrites {
 
 function statefulSetPath({ namespace, name }: ObjectRef): string {
   return `/apis/apps/v1/namespaces/${namespace}/statefulsets/${name}`;
+}
+
+/** An answer without items is no list: nothing may be decided on it. */
+function itemsOf<T>(list: { readonly items?: readonly T[] } | undefined): readonly T[] {
+  if (!Array.isArray(list?.items)) throw new ApiGarbled('the answer is no list');
+  return list.items;
 }
 
 async function ifThere<T extends KubernetesObject>(read: Promise<T>): Promise<T | undefined> {

@@ -1,7 +1,8 @@
+import { berth } from '../api/names.ts';
 import type { BreakerState } from './breakers.ts';
 import type { History } from './history.ts';
 import { type FailureMode, type FailureSettings, goesAsFarAs } from './settings.ts';
-import { isPreemption, type SignalClass, type SignalName } from './signals.ts';
+import { type FaultOrigin, isPreemption, type SignalClass, type SignalName } from './signal.ts';
 
 export type BrakeName =
   | 'mode'
@@ -12,7 +13,10 @@ export type BrakeName =
   | 'api-health'
   | 'debounce'
   | 'mass-failure'
+  | 'device-mass'
   | 'domain-failure'
+  | 'device-failure'
+  | 'blast-radius'
   | 'rate'
   | 'in-flight'
   | 'restart-budget'
@@ -41,6 +45,10 @@ export interface BrakeFacts {
   readonly ripeInMs: number;
   readonly domainFailure: BreakerState;
   readonly massFailure: BreakerState;
+  readonly deviceFailure: BreakerState;
+  readonly deviceMass: BreakerState;
+  /** How many groups the one object behind the fault hits; undefined where no single object could hit many. */
+  readonly blast: BlastFacts | undefined;
   /** All members are Ready. */
   readonly serving: boolean;
   /** The leader is terminating already: the group goes whatever Berth does. */
@@ -51,6 +59,12 @@ export interface BrakeFacts {
   readonly plan: { readonly found: true } | { readonly found: false; readonly why: string } | undefined;
   /** Why PodDisruptionBudgets do not allow it. */
   readonly budgetsForbid: string | undefined;
+}
+
+export interface BlastFacts {
+  readonly origin: FaultOrigin;
+  readonly groupsHit: number;
+  readonly isConfirmed: boolean;
 }
 
 export interface Braked {
@@ -152,17 +166,41 @@ export const brakes: readonly Brake[] = [
         : undefined,
   },
   {
+    name: 'device-mass',
+    stopsBegun: true,
+    stopsDoomed: true,
+    holds: 'all',
+    check: ({ deviceMass }) =>
+      deviceMass === 'tripped'
+        ? hold('too large a part of the devices of one driver has gone bad at once', lookAgainMs)
+        : undefined,
+  },
+  {
     name: 'domain-failure',
     stopsBegun: false,
     stopsDoomed: false,
     holds: 'all',
-    check: ({ domainFailure, history, ...facts }) => {
-      if (domainFailure === 'closed') return undefined;
-      const message = 'too many nodes of one domain have gone bad within minutes';
-      if (domainFailure === 'half-open') return undefined;
-      // Nothing is wrong with those that would be preempted, and nobody knows yet what else will fail.
-      if (facts.class !== 'certain' || isPreemption(facts.signal)) return hold(message, lookAgainMs);
-      return history.domainWaitMs > 0 ? hold(message, history.domainWaitMs) : undefined;
+    check: facts =>
+      checkSlowed(facts, facts.domainFailure, 'too many nodes of one domain have gone bad within minutes'),
+  },
+  {
+    name: 'device-failure',
+    stopsBegun: false,
+    stopsDoomed: false,
+    holds: 'all',
+    check: facts =>
+      checkSlowed(facts, facts.deviceFailure, 'too many devices of one driver have gone bad within minutes'),
+  },
+  {
+    // An administrator's rule that means more than was thought, or a driver that calls everything sick.
+    name: 'blast-radius',
+    stopsBegun: true,
+    stopsDoomed: false,
+    holds: 'failures',
+    check: ({ blast, groups, settings }) => {
+      if (blast === undefined || blast.isConfirmed) return undefined;
+      const limit = Math.max(settings.blastMaxGroups, Math.floor(settings.blastMaxShare * groups));
+      return blast.groupsHit > limit ? hold(blastText(blast.origin), lookAgainMs) : undefined;
     },
   },
   {
@@ -264,6 +302,26 @@ function holding(facts: BrakeFacts, counts: (brake: Brake) => boolean): readonly
       const held = brake.check(facts);
       return held === undefined ? [] : [{ brake: brake.name, ...held }];
     });
+}
+
+/** While such a breaker is tripped, certain failures are acted on slowly and others not at all. */
+function checkSlowed(
+  { class: signalClass, signal, history }: BrakeFacts,
+  state: BreakerState,
+  message: string,
+): Omit<Braked, 'brake'> | undefined {
+  if (state !== 'tripped') return undefined;
+  // Nothing is wrong with those that would be preempted, and nobody knows yet what else will fail.
+  if (signalClass !== 'certain' || isPreemption(signal)) return hold(message, lookAgainMs);
+  return history.domainWaitMs > 0 ? hold(message, history.domainWaitMs) : undefined;
+}
+
+function blastText(origin: FaultOrigin): string {
+  const [object, kind] =
+    origin.kind === 'rule'
+      ? [`DeviceTaintRule ${origin.name}`, 'it']
+      : [`pool ${origin.pool} of ${origin.driver}`, 'a ResourceSlice of it'];
+  return `${object} hits too many groups at once; annotate ${kind} with ${berth.confirmed} if that is meant`;
 }
 
 function hold(message: string, retryAfterMs: number): Omit<Braked, 'brake'> {

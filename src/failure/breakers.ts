@@ -4,10 +4,10 @@ import { isAcceleratorResource } from '../cluster/resources.ts';
 import type { TopologyLevel } from '../cluster/topology.ts';
 import type { Intent } from './intent.ts';
 import type { FailureSettings } from './settings.ts';
-import { isPreemption } from './signals.ts';
+import { isPreemption } from './signal.ts';
 
-export type BreakerName = 'domain-failure' | 'mass-failure';
-export const breakerNames: readonly BreakerName[] = ['domain-failure', 'mass-failure'];
+export const breakerNames = ['domain-failure', 'mass-failure', 'device-failure', 'device-mass'] as const;
+export type BreakerName = (typeof breakerNames)[number];
 
 /** `half-open` lets one eviction through; when that group is whole again the breaker closes. */
 export type BreakerState = 'closed' | 'tripped' | 'half-open';
@@ -16,7 +16,7 @@ export type BreakerState = 'closed' | 'tripped' | 'half-open';
 export interface TrippedBreaker {
   readonly name: BreakerName;
   readonly trippedAtMs: number;
-  /** When a node last went bad; wall clock. */
+  /** When a node or device last went bad; wall clock. */
   readonly lastBadAtMs: number;
   readonly reason: string;
 }
@@ -25,9 +25,9 @@ export interface TrippedBreaker {
 export interface BreakerReading {
   readonly name: BreakerName;
   readonly reason: string | undefined;
-  /** When a node that it counts last went bad; wall clock. */
+  /** When something that it counts last went bad; wall clock. */
   readonly lastBadAtMs: number | undefined;
-  /** Anything at all is wrong with a node. */
+  /** Anything at all is wrong with a node, or a device. */
   readonly anyBad: boolean;
 }
 
@@ -82,7 +82,43 @@ export function massFailure(
 }
 
 /**
- * Where a breaker stands. It trips while its condition holds and stays tripped until no node has gone bad for
+ * The driver of which too many devices went bad of late, in words.
+ * @param newlyBad by driver
+ * @param totals devices by driver, the bad ones included
+ */
+export function failedDriver(
+  newlyBad: ReadonlyMap<string, number>,
+  totals: ReadonlyMap<string, number>,
+  { deviceMinCount, deviceShare }: Pick<FailureSettings, 'deviceMinCount' | 'deviceShare'>,
+): string | undefined {
+  const driver = firstAbove(newlyBad, totals, deviceMinCount, deviceShare);
+  return driver && `too many devices of ${driver} have gone bad within minutes`;
+}
+
+/** Says that too large a part of the devices of one driver is bad at once; parameters as in {@link failedDriver}. */
+export function massDeviceFailure(
+  bad: ReadonlyMap<string, number>,
+  totals: ReadonlyMap<string, number>,
+  { deviceMassMinCount, deviceMassShare }: Pick<FailureSettings, 'deviceMassMinCount' | 'deviceMassShare'>,
+): string | undefined {
+  const driver = firstAbove(bad, totals, deviceMassMinCount, deviceMassShare);
+  return driver && `too large a part of the devices of ${driver} is bad at once`;
+}
+
+function firstAbove(
+  counts: ReadonlyMap<string, number>,
+  totals: ReadonlyMap<string, number>,
+  minCount: number,
+  share: number,
+): string | undefined {
+  return [...counts]
+    .filter(([driver, count]) => count >= minCount && count >= share * (totals.get(driver) ?? 0))
+    .map(([driver]) => driver)
+    .sort()[0];
+}
+
+/**
+ * Where a breaker stands. It trips while its condition holds and stays tripped until nothing has gone bad for
  * `breakerQuietSeconds`. Then one eviction may show that the trouble is over, unless nothing is bad any more: then it
  * closes by itself.
  */

@@ -1,5 +1,7 @@
+import { deviceKey } from '../cluster/devices/device.ts';
 import { compareText } from '../cluster/topology.ts';
-import { isPreemption, type Sighting } from './signals.ts';
+import { BadThings } from './bad-things.ts';
+import { isPreemption, type Sighting, type SignalClass } from './signal.ts';
 
 /** A sighting and since when it stands. */
 export interface Evidence {
@@ -8,116 +10,101 @@ export interface Evidence {
   readonly firstSeenMs: number;
 }
 
-/** A node that was or is bad. */
-export interface BadNode {
-  readonly name: string;
-  readonly uid: string | undefined;
-  readonly firstSeenMs: number;
-  readonly stands: boolean;
+/**
+ * All that is seen of one fault. Several reports of it are one: it stands at each class since it was first seen to be so
+ * bad or worse, however the reports take turns.
+ */
+interface Fault {
+  readonly since: Readonly<Partial<Record<SignalClass, number>>>;
+  /** One of each class that is told now, the worst first. */
+  readonly evidence: readonly Evidence[];
 }
 
-interface NodeEntry {
-  readonly uid: string | undefined;
-  readonly firstSeenMs: number;
-  acknowledged: boolean;
-}
+/** From worst to least. */
+const classes: readonly SignalClass[] = ['certain', 'suspect', 'info'];
 
 /**
- * What is wrong and since when. A subject (a group's incarnation, or a node) tells all that is wrong with it each time it
- * is looked at; what it does not tell any more is forgotten, and begins anew when it comes back. Nodes are remembered
- * for a window beyond that, for the breakers, also when they do not exist any more.
+ * What is wrong and since when. A subject (a group's incarnation, a node or a pool of devices) tells all that is wrong
+ * with it each time it is looked at; what it does not tell any more is forgotten, and begins anew when it comes back.
+ * Nodes and devices are remembered for a window beyond that, for the breakers, also when they do not exist any more.
  */
 export class EvidenceLedger {
-  readonly #windowMs: number;
-  readonly #bySubject = new Map<string, ReadonlyMap<string, Evidence>>();
-  readonly #nodes = new Map<string, NodeEntry>();
-  /** How many pieces of evidence blame a node now. */
-  readonly #blame = new Map<string, number>();
+  readonly #bySubject = new Map<string, ReadonlyMap<string, Fault>>();
+  readonly nodes: BadThings;
+  /** By device key. */
+  readonly devices: BadThings;
 
   constructor(windowMs: number) {
-    this.#windowMs = windowMs;
+    this.nodes = new BadThings(windowMs);
+    this.devices = new BadThings(windowMs);
   }
 
   /** Takes what is wrong with a subject now. True when something has come or gone. */
   update(subject: string, sightings: readonly Sighting[], nowMs: number): boolean {
     const before = this.#bySubject.get(subject);
-    const after = new Map<string, Evidence>();
-    for (const sighting of sightings) {
-      const key = keyOf(sighting);
-      after.set(key, { sighting, firstSeenMs: before?.get(key)?.firstSeenMs ?? nowMs });
-    }
+    if (before === undefined && sightings.length === 0) return false;
+    const after = new Map<string, Fault>();
+    for (const [key, told] of Map.groupBy(sightings, keyOf))
+      after.set(key, faultOf(told, before?.get(key), nowMs));
     const changed =
-      after.size !== (before?.size ?? 0) || [...after.keys()].some(key => before?.has(key) !== true);
-    for (const evidence of after.values()) this.#count(evidence, 1, nowMs);
-    for (const evidence of before?.values() ?? []) this.#count(evidence, -1, nowMs);
+      after.size !== (before?.size ?? 0) ||
+      [...after].some(([key, fault]) => classesOf(fault) !== classesOf(before?.get(key)));
+    for (const fault of after.values()) this.#count(fault, 1, nowMs);
+    for (const fault of before?.values() ?? []) this.#count(fault, -1, nowMs);
     if (after.size === 0) this.#bySubject.delete(subject);
     else this.#bySubject.set(subject, after);
     return changed;
   }
 
   of(subject: string): readonly Evidence[] {
-    return [...(this.#bySubject.get(subject)?.values() ?? [])];
+    return [...(this.#bySubject.get(subject)?.values() ?? [])].flatMap(({ evidence }) => evidence);
   }
 
-  all(): readonly Evidence[] {
-    return [...this.#bySubject.values()].flatMap(evidence => [...evidence.values()]);
+  *all(): Iterable<Evidence> {
+    for (const faults of this.#bySubject.values())
+      for (const { evidence } of faults.values()) yield* evidence;
   }
 
-  /** Nodes to blame now. */
-  standingNodes(): readonly BadNode[] {
-    return this.#badNodes().filter(node => node.stands);
-  }
-
-  /** Nodes that went bad within the window, each once whatever was seen on it; acknowledged ones are left out. */
-  newNodes(nowMs: number): readonly BadNode[] {
-    this.#prune(nowMs);
-    return this.#badNodes().filter(
-      node => nowMs - node.firstSeenMs < this.#windowMs && this.#nodes.get(node.name)?.acknowledged === false,
-    );
-  }
-
-  /** Bad nodes that nobody has acknowledged. */
-  unacknowledgedNodes(): readonly BadNode[] {
-    return this.standingNodes().filter(node => this.#nodes.get(node.name)?.acknowledged === false);
-  }
-
-  /** An administrator has reset a breaker: what is bad now does not trip it again. */
-  acknowledge(): void {
-    for (const entry of this.#nodes.values()) entry.acknowledged = true;
-  }
-
-  #badNodes(): readonly BadNode[] {
-    return [...this.#nodes]
-      .map(([name, { uid, firstSeenMs }]) => ({
-        name,
-        uid,
-        firstSeenMs,
-        stands: (this.#blame.get(name) ?? 0) > 0,
-      }))
-      .sort((a, b) => compareText(a.name, b.name));
-  }
-
-  #count({ sighting }: Evidence, by: 1 | -1, nowMs: number): void {
-    if (!sighting.blamesNode || sighting.class === 'info') return;
-    const { nodeName } = sighting;
-    const count = (this.#blame.get(nodeName) ?? 0) + by;
-    if (count > 0) this.#blame.set(nodeName, count);
-    else this.#blame.delete(nodeName);
-    if (by < 0) return;
-    const known = this.#nodes.get(nodeName);
-    // A node that flaps is one bad node for as long as the window remembers it.
-    const isOld = known !== undefined && count === 1 && nowMs - known.firstSeenMs >= this.#windowMs;
-    const isOther = known !== undefined && sighting.nodeUid !== undefined && known.uid !== sighting.nodeUid;
-    if (known === undefined || isOld)
-      this.#nodes.set(nodeName, { uid: sighting.nodeUid, firstSeenMs: nowMs, acknowledged: false });
-    else if (isOther) this.#nodes.set(nodeName, { ...known, uid: sighting.nodeUid });
-  }
-
-  #prune(nowMs: number): void {
-    for (const [name, entry] of this.#nodes) {
-      if (!this.#blame.has(name) && nowMs - entry.firstSeenMs >= this.#windowMs) this.#nodes.delete(name);
+  #count({ evidence }: Fault, by: 1 | -1, nowMs: number): void {
+    for (const { sighting } of evidence) {
+      if (sighting.class === 'info') continue;
+      if (sighting.blamesNode) this.nodes.count(sighting.nodeName, sighting.nodeUid, by, nowMs);
+      // Of a rule that means many devices the devices are not to blame: a brake of its own is for that.
+      if (sighting.device !== undefined && !isOfWideRule(sighting))
+        this.devices.count(deviceKey(sighting.device), undefined, by, nowMs);
     }
   }
+}
+
+/** @param told not empty, all of one fault */
+function faultOf(told: readonly Sighting[], before: Fault | undefined, nowMs: number): Fault {
+  const since: Partial<Record<SignalClass, number>> = {};
+  const evidence: Evidence[] = [];
+  let isSoBad = false;
+  for (const signalClass of classes) {
+    const [first, ...others] = told.filter(sighting => sighting.class === signalClass);
+    isSoBad ||= first !== undefined;
+    if (!isSoBad) continue;
+    const firstSeenMs = before?.since[signalClass] ?? nowMs;
+    since[signalClass] = firstSeenMs;
+    if (first === undefined) continue;
+    evidence.push({ sighting: others.reduce(plainer, first), firstSeenMs });
+  }
+  return { since, evidence };
+}
+
+/** Which of two reports of one fault, both of one class, is told: not what an administrator's rule adds, then the sooner. */
+function plainer(a: Sighting, b: Sighting): Sighting {
+  if (isOfWideRule(a) !== isOfWideRule(b)) return isOfWideRule(a) ? b : a;
+  return b.debounceMs < a.debounceMs ? b : a;
+}
+
+function isOfWideRule({ origin }: Sighting): boolean {
+  return origin?.kind === 'rule' && !origin.isNarrow;
+}
+
+function classesOf(fault: Fault | undefined): string {
+  return fault?.evidence.map(({ sighting }) => sighting.class).join() ?? '';
 }
 
 /** Milliseconds until the evidence has stood long enough to act on; 0 when it has. */
@@ -148,6 +135,12 @@ export function worstOf(evidence: readonly Evidence[], nowMs: number): Evidence 
   return evidence.filter(({ sighting }) => sighting.class !== 'info').sort(compare)[0];
 }
 
-export function keyOf({ signal, entity }: Pick<Sighting, 'signal' | 'entity'>): string {
-  return `${signal}/${entity}`;
+/** The same for all that is told of one fault: of a device whatever signals tell of it. */
+export function keyOf({ signal, entity, device }: Pick<Sighting, 'signal' | 'entity' | 'device'>): string {
+  return device === undefined ? `${signal}/${entity}` : `device/${deviceKey(device)}`;
+}
+
+/** Whether a sighting is of the same fault, and as bad or worse. */
+export function tellsOf(sighting: Sighting, fault: Sighting): boolean {
+  return keyOf(sighting) === keyOf(fault) && classes.indexOf(sighting.class) <= classes.indexOf(fault.class);
 }

@@ -1,6 +1,6 @@
 import type { Intent } from './intent.ts';
 import type { FailureSettings } from './settings.ts';
-import { isPreemption } from './signals.ts';
+import { isPreemption } from './signal.ts';
 
 /*
  * Budgets are counted from the intents and from nothing else, so that they outlive a restart and hold across replicas.

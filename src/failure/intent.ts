@@ -1,5 +1,6 @@
+import type { DeviceId } from '../cluster/devices/device.ts';
 import { RecordReader } from './record-reader.ts';
-import { type SignalClass, type SignalName, signalNames } from './signals.ts';
+import { type SignalClass, type SignalName, signalNames } from './signal.ts';
 
 export type IntentPhase = 'evicting' | 'leaving' | 'returning' | 'closed';
 /** `preempted`: it is gone and made again, and waits for room. */
@@ -51,6 +52,8 @@ export interface Intent {
   readonly class: SignalClass;
   readonly signal: SignalName;
   readonly cause: string;
+  /** The device that failed, where the signal tells of one. */
+  readonly device: DeviceId | undefined;
   /** All members were Ready: taking the group down cost something. */
   readonly serving: boolean;
   readonly phase: IntentPhase;
@@ -90,6 +93,7 @@ export function formatIntent(intent: Intent): string {
     class: intent.class,
     signal: intent.signal,
     cause: intent.cause,
+    device: intent.device ?? null,
     serving: intent.serving,
     phase: intent.phase,
     hold: intent.hold ?? null,
@@ -165,6 +169,7 @@ function readIntent(r: RecordReader): Intent {
     class: r.oneOf('class', classes),
     signal: r.oneOf('signal', signalNames),
     cause: r.text('cause'),
+    device: deviceOf(r),
     serving: r.flag('serving'),
     phase: r.oneOf('phase', phases),
     hold: r.field('hold') === null ? undefined : r.text('hold'),
@@ -178,6 +183,13 @@ function readIntent(r: RecordReader): Intent {
       ready: times.timeOrNone('ready'),
     },
   };
+}
+
+/** Records from before devices were told have no such field. */
+function deviceOf(r: RecordReader): DeviceId | undefined {
+  if ((r.field('device') ?? null) === null) return undefined;
+  const device = r.part('device');
+  return { driver: device.text('driver'), pool: device.text('pool'), device: device.text('device') };
 }
 
 function invalid(field: string, rule: string): IntentError {

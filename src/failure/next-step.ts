@@ -1,5 +1,5 @@
 import type { Intent, IntentOutcome, IntentPhase } from './intent.ts';
-import { isPreemption } from './signals.ts';
+import { isPreemption } from './signal.ts';
 
 /** A member of the incarnation that is to go, as it is now. */
 export interface OldMember {

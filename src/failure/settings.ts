@@ -1,3 +1,5 @@
+import type { DeviceTaintRow, NodeConditionRow } from './signal-tables.ts';
+
 /** How far Berth goes when a device or node fails, from least to most. */
 export const failureModes = ['off', 'observe', 'cordon', 'evict'] as const;
 export type FailureMode = (typeof failureModes)[number];
@@ -15,6 +17,17 @@ export interface FailureSettings {
   readonly nodeGoneAfterSeconds: number;
   readonly nodeUnknownAfterSeconds: number;
   readonly nodeNotReadyAfterSeconds: number;
+  readonly nodeShortAfterSeconds: number;
+  readonly deviceMissingAfterSeconds: number;
+  /** What has no time of its own: taints on devices and conditions of nodes, by their class. */
+  readonly certainAfterSeconds: number;
+  readonly suspectAfterSeconds: number;
+  /** So many pods that the kubelet refused within the window speak against their node. */
+  readonly refusedPods: number;
+  readonly refusedWindowSeconds: number;
+  /** Rows that go before the tables that Berth knows by itself. */
+  readonly deviceTaints: readonly DeviceTaintRow[];
+  readonly nodeConditions: readonly NodeConditionRow[];
 
   /** A group that others began to delete is left to LWS for so long, which finishes most of them by itself. */
   readonly foreignGraceSeconds: number;
@@ -34,7 +47,7 @@ export interface FailureSettings {
   readonly apiWindowSeconds: number;
   readonly apiMinCalls: number;
 
-  /** Breakers count nodes that went bad within this window. */
+  /** Breakers count nodes and devices that went bad within this window. */
   readonly badNodeWindowSeconds: number;
   /** `domain-failure`: at least so many new bad nodes of one domain, and at least this share of it. */
   readonly domainMinNodes: number;
@@ -44,7 +57,16 @@ export interface FailureSettings {
   /** `mass-failure`: at least so many accelerator nodes bad at once, and at least this share of all. */
   readonly massMinNodes: number;
   readonly massShare: number;
-  /** A tripped breaker stays tripped until no node has gone bad for so long. */
+  /** `device-failure`: at least so many new bad devices of one driver, and at least this share of them. */
+  readonly deviceMinCount: number;
+  readonly deviceShare: number;
+  /** `device-mass`: at least so many devices of one driver bad at once, and at least this share of them. */
+  readonly deviceMassMinCount: number;
+  readonly deviceMassShare: number;
+  /** `blast-radius`: one rule or pool may hit so many groups, or this share of all, whichever is more. */
+  readonly blastMaxGroups: number;
+  readonly blastMaxShare: number;
+  /** A tripped breaker stays tripped until nothing has gone bad for so long. */
   readonly breakerQuietSeconds: number;
 
   /** Evictions of groups that serve, fleet-wide. */
@@ -76,6 +98,14 @@ export const defaultFailureSettings: FailureSettings = {
   nodeGoneAfterSeconds: 10,
   nodeUnknownAfterSeconds: 60,
   nodeNotReadyAfterSeconds: 120,
+  nodeShortAfterSeconds: 120,
+  deviceMissingAfterSeconds: 120,
+  certainAfterSeconds: 5,
+  suspectAfterSeconds: 180,
+  refusedPods: 3,
+  refusedWindowSeconds: 600,
+  deviceTaints: [],
+  nodeConditions: [],
   foreignGraceSeconds: 2,
   fencingAfterSeconds: 30,
   excludeMinutes: 60,
@@ -91,6 +121,12 @@ export const defaultFailureSettings: FailureSettings = {
   domainEvictionsPerSecond: 0.01,
   massMinNodes: 3,
   massShare: 0.5,
+  deviceMinCount: 3,
+  deviceShare: 0.05,
+  deviceMassMinCount: 3,
+  deviceMassShare: 0.3,
+  blastMaxGroups: 2,
+  blastMaxShare: 0.05,
   breakerQuietSeconds: 1800,
   servingEvictionsPerSecond: 0.1,
   servingBurst: 3,

@@ -1,87 +1,9 @@
 import type { Taint, Toleration } from '../api/kubernetes.ts';
-import type { NodeRecord } from '../cluster/node-info.ts';
 import { tolerates } from '../cluster/taints.ts';
-import type { PodInfo } from '../group/pod-info.ts';
-import type { Claim } from './claim.ts';
+import { deviceMeant, deviceSignals, isKeptOff } from './device-signals.ts';
+import { nodeSignals } from './node-signals.ts';
 import type { FailureSettings } from './settings.ts';
-
-/** `certain` may evict at once; `suspect` only what has a better place to go to; `info` is counted. */
-export type SignalClass = 'certain' | 'suspect' | 'info';
-
-export const signalNames = [
-  'DeviceUnhealthy',
-  'NodeNoExecute',
-  'NodeGone',
-  'NodeNotReady',
-  'Foreign',
-  'Preempted',
-] as const;
-export type SignalName = (typeof signalNames)[number];
-
-/** Nothing is wrong with such a group: another needs its place. */
-export function isPreemption(signal: SignalName): boolean {
-  return signal === 'Preempted';
-}
-
-/** One bound member of a group whose owner still wants it, as the signals look at it. */
-export interface MemberFacts {
-  readonly pod: PodInfo;
-  readonly nodeName: string;
-  /** Undefined when no such node exists. */
-  readonly node: NodeRecord | undefined;
-  readonly leads: boolean;
-  /** It neither goes nor has ended, and nor has its leader. */
-  readonly stays: boolean;
-  /** Another member of its incarnation neither goes nor has ended. */
-  readonly othersLive: boolean;
-  /** A worker that goes comes back alone (LWS restartPolicy None). */
-  readonly returnsAlone: boolean;
-  /** Another group needs the place of this one. */
-  readonly claim?: Claim | undefined;
-}
-
-/** One signal seen on one entity. Two sights of the same fault have the same `signal` and `entity`. */
-export interface Sighting {
-  readonly signal: SignalName;
-  readonly class: SignalClass;
-  /** Node UID (or name, when the node is gone), pod UID, or pod UID and device. */
-  readonly entity: string;
-  readonly nodeName: string;
-  readonly nodeUid: string | undefined;
-  /** The node itself is to blame: plans avoid it and breakers count it. */
-  readonly blamesNode: boolean;
-  /** The member that it was seen on; undefined for a node without members. */
-  readonly podUid: string | undefined;
-  /** One sentence without anything that changes by itself. */
-  readonly cause: string;
-  readonly debounceMs: number;
-}
-
-type Finding = Pick<Sighting, 'entity' | 'blamesNode' | 'cause' | 'debounceMs'> & {
-  /** Where it differs from the signal's own. */
-  readonly class?: SignalClass;
-};
-
-/**
- * One way in which a failure shows. `member` signals look at a member and its node, `node` signals at the node alone:
- * these are seen whether members are there or not, so that breakers see them as well.
- */
-export type Signal =
-  | {
-      readonly name: SignalName;
-      readonly class: SignalClass;
-      readonly scope: 'device' | 'member';
-      /** Members that stay, or those that are on their way out (or ended) with a group that lives on. */
-      readonly of: 'staying' | 'going';
-      readonly see: (facts: MemberFacts, settings: FailureSettings) => readonly Finding[];
-    }
-  | {
-      readonly name: SignalName;
-      readonly class: SignalClass;
-      readonly scope: 'node';
-      readonly of: 'staying';
-      readonly see: (node: NodeRecord, settings: FailureSettings) => readonly Finding[];
-    };
+import type { DeviceFacts, Finding, MemberFacts, NodeFacts, Sighting, Signal } from './signal.ts';
 
 /** Taints that mirror the Ready condition: NodeNotReady looks at that itself. */
 const readinessTaints: readonly string[] = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
@@ -94,19 +16,25 @@ const nodeBlamingReasons: readonly string[] = ['DeletionByTaintManager', 'Deleti
 
 /** All signals. A new one is a new row. */
 export const signals: readonly Signal[] = [
+  ...deviceSignals,
   {
-    // With device plugins the kubelet picks the device, so only the node can be avoided.
+    // With device plugins the kubelet picks the device, so only the node can be avoided. Nor does anything keep new
+    // claims off a device of which the kubelet alone says that it is sick.
     name: 'DeviceUnhealthy',
-    class: 'certain',
-    scope: 'device',
+    class: 'suspect',
+    scope: 'member',
     of: 'staying',
-    see: ({ pod, nodeName }, settings) =>
-      pod.unhealthyDevices.map(({ resource, resourceID, message }) => ({
-        entity: `${pod.uid}/${resource}/${resourceID}`,
-        blamesNode: true,
-        cause: `device ${resourceID} (${resource}) of ${pod.name} on ${nodeName} is unhealthy${message === '' ? '' : `: ${message}`}`,
-        debounceMs: settings.unhealthyAfterSeconds * 1000,
-      })),
+    see: ({ pod, nodeName, devices = [] }, settings) =>
+      pod.unhealthyDevices.map(({ resource, resourceID, message }) => {
+        const device = deviceMeant(resource, resourceID, devices);
+        return {
+          entity: device?.key ?? `${pod.uid}/${resource}/${resourceID}`,
+          blamesNode: device === undefined || !isKeptOff(device),
+          ...(device && { device: device.id }),
+          cause: `device ${resourceID} (${resource}) of ${pod.name} on ${nodeName} is unhealthy${message === '' ? '' : `: ${message}`}`,
+          debounceMs: settings.unhealthyAfterSeconds * 1000,
+        };
+      }),
   },
   {
     name: 'NodeNoExecute',
@@ -143,24 +71,7 @@ export const signals: readonly Signal[] = [
             },
           ],
   },
-  {
-    name: 'NodeNotReady',
-    class: 'suspect',
-    scope: 'node',
-    of: 'staying',
-    see: (node, settings) => {
-      if (node.readyStatus === 'True') return [];
-      const unknown = node.readyStatus === 'Unknown';
-      return [
-        {
-          entity: node.uid,
-          blamesNode: true,
-          cause: unknown ? `node ${node.name} does not report` : `node ${node.name} is not ready`,
-          debounceMs: (unknown ? settings.nodeUnknownAfterSeconds : settings.nodeNotReadyAfterSeconds) * 1000,
-        },
-      ];
-    },
-  },
+  ...nodeSignals,
   {
     // Somebody else deletes already. Who scales down, rolls out or deletes sets no DisruptionTarget condition.
     name: 'Foreign',
@@ -194,42 +105,51 @@ export const signals: readonly Signal[] = [
   },
 ];
 
-/** What is wrong with a member: its own faults, and those of its node. */
+/** What is wrong with a member: its own faults, and those of its node and of its devices. */
 export function seeMember(facts: MemberFacts, settings: FailureSettings): readonly Sighting[] {
+  const { pod, nodeName, node, devices = [], shortOf = [] } = facts;
+  const at = { nodeName, nodeUid: node?.uid, podUid: pod.uid };
   return signals.flatMap(signal => {
     if ((signal.of === 'staying') !== facts.stays) return [];
-    if (signal.scope === 'node')
-      return facts.node === undefined
-        ? []
-        : sightings(signal, signal.see(facts.node, settings), facts.node.name, facts.node.uid, facts.pod.uid);
-    return sightings(signal, signal.see(facts, settings), facts.nodeName, facts.node?.uid, facts.pod.uid);
+    if (signal.scope === 'member') return sightings(signal, signal.see(facts, settings), at);
+    if (signal.scope === 'device')
+      return devices.flatMap(device => {
+        const holder = { ready: pod.ready, tolerations: device.tolerations };
+        return sightings(signal, signal.see(device, settings, holder), at);
+      });
+    if (node === undefined) return [];
+    const nodeFacts = { record: node, shortOf, refusesPods: false };
+    return sightings(signal, signal.see(nodeFacts, settings, devices), at);
   });
 }
 
 /** What is wrong with a node itself, whoever runs on it. */
-export function seeNode(node: NodeRecord, settings: FailureSettings): readonly Sighting[] {
+export function seeNode(node: NodeFacts, settings: FailureSettings): readonly Sighting[] {
+  const { name, uid } = node.record;
+  const at = { nodeName: name, nodeUid: uid, podUid: undefined };
   return signals.flatMap(signal =>
-    signal.scope === 'node'
-      ? sightings(signal, signal.see(node, settings), node.name, node.uid, undefined)
-      : [],
+    signal.scope === 'node' ? sightings(signal, signal.see(node, settings, []), at) : [],
+  );
+}
+
+/** What is wrong with a device itself, whoever has it; `nodeName` is empty where several nodes can reach it. */
+export function seeDevice(
+  device: DeviceFacts,
+  nodeName: string,
+  settings: FailureSettings,
+): readonly Sighting[] {
+  const at = { nodeName, nodeUid: undefined, podUid: undefined };
+  return signals.flatMap(signal =>
+    signal.scope === 'device' ? sightings(signal, signal.see(device, settings, undefined), at) : [],
   );
 }
 
 function sightings(
-  signal: Signal,
+  { name, class: signalClass }: Signal,
   findings: readonly Finding[],
-  nodeName: string,
-  nodeUid: string | undefined,
-  podUid: string | undefined,
+  at: Pick<Sighting, 'nodeName' | 'nodeUid' | 'podUid'>,
 ): readonly Sighting[] {
-  return findings.map(finding => ({
-    signal: signal.name,
-    class: signal.class,
-    nodeName,
-    nodeUid,
-    podUid,
-    ...finding,
-  }));
+  return findings.map(finding => ({ signal: name, class: signalClass, ...at, ...finding }));
 }
 
 /**

@@ -46,6 +46,8 @@ export interface PodInfo {
   readonly terminating: boolean;
   /** Succeeded or Failed: it takes no room any more. */
   readonly terminal: boolean;
+  /** The kubelet did not let it run on its node, which lacks what was promised (UnexpectedAdmissionError). */
+  readonly refused?: true;
   readonly ready: boolean;
   /** kube-scheduler's last word on an unbound pod, when that was Unschedulable. */
   readonly unschedulableMessage: string | undefined;
@@ -151,6 +153,7 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     priority: spec.priority ?? 0,
     terminating: metadata.deletionTimestamp !== undefined,
     terminal,
+    ...(status?.phase === 'Failed' && status.reason === 'UnexpectedAdmissionError' && { refused: true }),
     ready: status?.conditions?.some(c => c.type === 'Ready' && c.status === 'True') ?? false,
     unschedulableMessage:
       spec.nodeName === undefined && scheduled?.status === 'False' && scheduled.reason === 'Unschedulable'

@@ -1,5 +1,6 @@
 import type { CapacityRequestPolicy, DeviceTaint, ResourceSlice } from '../../api/dra.ts';
 import type { NodeSelector } from '../../api/kubernetes.ts';
+import { berth } from '../../api/names.ts';
 import type { Quantity } from '../quantity.ts';
 import { attributesFrom, qualifiedName } from './decode-attributes.ts';
 import {
@@ -55,6 +56,7 @@ export function decodeResourceSlice(raw: ResourceSlice): DeviceSlice {
     devices,
     sharedCounters: counterAmounts(spec['sharedCounters'], 'spec.sharedCounters', 'name'),
     ...(usesCompatibilityGroups(spec['devices']) && { usesCompatibilityGroups: true }),
+    ...(raw.metadata.annotations?.[berth.confirmed] !== undefined && { isConfirmed: true }),
   };
 }
 

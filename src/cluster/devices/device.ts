@@ -43,6 +43,20 @@ export type Reach =
   /** Of a slice: each device says for itself. */
   | { readonly kind: 'per-device' };
 
+/** The DeviceTaintRule that a taint comes from. */
+export interface RuleOrigin {
+  readonly name: string;
+  /** It names driver, pool and device, so it can mean one device only. */
+  readonly isNarrow: boolean;
+  /** An administrator says that it is meant to hit as many groups as it does. */
+  readonly isConfirmed: boolean;
+}
+
+/** A taint as it stands on a device, published with it or added by a rule. */
+export interface AppliedTaint extends DeviceTaint {
+  readonly rule?: RuleOrigin;
+}
+
 /** One device of a slice. Immutable, and one object as long as its slice does not change. */
 export interface Device {
   readonly id: DeviceId;
@@ -55,7 +69,7 @@ export interface Device {
   readonly consumesCounters: CounterAmounts;
   /** Its own reach where the slice leaves that to its devices, else undefined. */
   readonly reach: Reach | undefined;
-  readonly taints: readonly DeviceTaint[];
+  readonly taints: readonly AppliedTaint[];
   readonly bindsToNode: boolean;
   readonly hasBindingConditions: boolean;
   readonly allowMultipleAllocations: boolean;
@@ -76,6 +90,8 @@ export interface DeviceSlice {
   readonly sharedCounters: CounterAmounts;
   /** Its devices name compatibility groups: kube-scheduler passes such a slice over unless the gate is on (1.37: off). */
   readonly usesCompatibilityGroups?: boolean | undefined;
+  /** An administrator says that it is meant to hurt as many groups as it does (annotation `berth.dev/confirmed`). */
+  readonly isConfirmed?: boolean | undefined;
 }
 
 /** What is taken of the devices: allocations of claims, or places that plans keep. */

@@ -1,5 +1,6 @@
 import type { DeviceTaint, DeviceTaintRule } from '../../api/dra.ts';
-import type { DeviceSlice } from './device.ts';
+import { berth } from '../../api/names.ts';
+import type { AppliedTaint, DeviceSlice } from './device.ts';
 import { optionalTextAt, recordAt, textAt } from './format-error.ts';
 
 /** What Berth keeps of a DeviceTaintRule. */
@@ -14,6 +15,8 @@ export interface TaintRuleRecord {
       }
     | undefined;
   readonly taint: DeviceTaint;
+  /** Annotation `berth.dev/confirmed` is there. */
+  readonly isConfirmed: boolean;
 }
 
 /**
@@ -35,6 +38,7 @@ export function decodeTaintRule({ metadata, spec }: DeviceTaintRule): TaintRuleR
       device: optionalTextAt(selector['device'], `${at}.device`),
     },
     taint: given as unknown as DeviceTaint,
+    isConfirmed: metadata.annotations?.[berth.confirmed] !== undefined,
   };
 }
 
@@ -53,12 +57,18 @@ export function withTaintRules(slice: DeviceSlice, rules: Iterable<TaintRuleReco
   if (concerning.length === 0) return slice;
   let changed = false;
   const devices = slice.devices.map(device => {
-    const more = concerning.flatMap(({ selector, taint }) =>
-      (selector?.device ?? device.id.device) === device.id.device ? [taint] : [],
+    const more = concerning.flatMap(rule =>
+      (rule.selector?.device ?? device.id.device) === device.id.device ? [appliedTaint(rule)] : [],
     );
     if (more.length === 0) return device;
     changed = true;
     return { ...device, taints: [...device.taints, ...more] };
   });
   return changed ? { ...slice, devices } : slice;
+}
+
+function appliedTaint({ name, selector, taint, isConfirmed }: TaintRuleRecord): AppliedTaint {
+  const isNarrow =
+    selector?.driver !== undefined && selector.pool !== undefined && selector.device !== undefined;
+  return { ...taint, rule: { name, isNarrow, isConfirmed } };
 }

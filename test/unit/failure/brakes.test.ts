@@ -1,5 +1,6 @@
 import t from 'tap';
 import {
+  type BlastFacts,
   type BrakeFacts,
   type BrakeName,
   brakes,
@@ -32,6 +33,9 @@ const go: BrakeFacts = {
   ripeInMs: 0,
   domainFailure: 'closed',
   massFailure: 'closed',
+  deviceFailure: 'closed',
+  deviceMass: 'closed',
+  blast: undefined,
   serving: true,
   doomed: false,
   history: { rateWaitMs: 0, domainWaitMs: 0, inFlight: 0, inFlightOfOwner: 0, restarts: { kind: 'free' } },
@@ -40,6 +44,12 @@ const go: BrakeFacts = {
   budgetsForbid: undefined,
 };
 
+const blast = (more: Partial<BlastFacts>): BlastFacts => ({
+  origin: { kind: 'rule', name: 'all', isNarrow: false },
+  groupsHit: 0,
+  isConfirmed: false,
+  ...more,
+});
 const heldBy = (facts: Partial<BrakeFacts>) => brakesOnNew({ ...go, ...facts }).map(({ brake }) => brake);
 const history = (more: Partial<BrakeFacts['history']>) => ({ history: { ...go.history, ...more } });
 
@@ -68,12 +78,33 @@ t.test('every brake holds on its own side and not on the other', async t => {
     },
     debounce: { holds: [{ ripeInMs: 1 }], free: [] },
     'mass-failure': { holds: [{ massFailure: 'tripped' }], free: [{ massFailure: 'half-open' }] },
+    'device-mass': { holds: [{ deviceMass: 'tripped' }], free: [{ deviceMass: 'half-open' }] },
     'domain-failure': {
       holds: [
         { domainFailure: 'tripped', class: 'suspect' },
         { domainFailure: 'tripped', ...history({ domainWaitMs: 1 }) },
       ],
       free: [{ domainFailure: 'tripped' }, { domainFailure: 'half-open', class: 'suspect' }],
+    },
+    'device-failure': {
+      holds: [
+        { deviceFailure: 'tripped', class: 'suspect' },
+        { deviceFailure: 'tripped', ...history({ domainWaitMs: 1 }) },
+      ],
+      free: [{ deviceFailure: 'tripped' }, { deviceFailure: 'half-open', class: 'suspect' }],
+    },
+    'blast-radius': {
+      holds: [
+        { blast: blast({ groupsHit: 3 }) },
+        { blast: blast({ groupsHit: 3, origin: { kind: 'pool', driver: 'd', pool: 'p' } }) },
+        { blast: blast({ groupsHit: 6 }), groups: 100 },
+        { blast: blast({ groupsHit: 3 }), class: 'suspect' },
+      ],
+      free: [
+        { blast: blast({ groupsHit: 2 }) },
+        { blast: blast({ groupsHit: 5 }), groups: 100 },
+        { blast: blast({ groupsHit: 100, isConfirmed: true }) },
+      ],
     },
     rate: { holds: [history({ rateWaitMs: 1 })], free: [history({ domainWaitMs: 1 })] },
     'in-flight': {

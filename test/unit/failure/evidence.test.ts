@@ -1,9 +1,16 @@
 import t from 'tap';
-import { failedDomain, judgeBreaker, massFailure } from '../../../src/failure/breakers.ts';
+import { BadThings } from '../../../src/failure/bad-things.ts';
+import {
+  failedDomain,
+  failedDriver,
+  judgeBreaker,
+  massDeviceFailure,
+  massFailure,
+} from '../../../src/failure/breakers.ts';
 import { CallWindow, isFailedCall } from '../../../src/failure/call-window.ts';
-import { EvidenceLedger, ripeInMs, worstOf } from '../../../src/failure/evidence.ts';
+import { EvidenceLedger, ripeInMs, tellsOf, worstOf } from '../../../src/failure/evidence.ts';
 import { defaultFailureSettings } from '../../../src/failure/settings.ts';
-import type { Sighting } from '../../../src/failure/signals.ts';
+import type { Sighting } from '../../../src/failure/signal.ts';
 import { intentOf } from './intents.ts';
 
 function sighting(more: Partial<Sighting> = {}): Sighting {
@@ -42,14 +49,14 @@ t.test('a fault that several signals show counts one node', async t => {
     0,
   );
   ledger.update('node/a', [sighting({ signal: 'NodeNotReady', class: 'suspect', entity: 'uid-a' })], 0);
-  t.same(names(ledger.newNodes(1_000)), ['a']);
-  t.same(names(ledger.standingNodes()), ['a']);
+  t.same(names(ledger.nodes.newly(1_000)), ['a']);
+  t.same(names(ledger.nodes.standing()), ['a']);
   ledger.update('g', [], 2_000);
-  t.same(names(ledger.standingNodes()), ['a']);
+  t.same(names(ledger.nodes.standing()), ['a']);
   ledger.update('node/a', [], 3_000);
-  t.same(names(ledger.standingNodes()), []);
-  t.same(names(ledger.newNodes(3_000)), ['a'], 'the window remembers it');
-  t.same(names(ledger.newNodes(600_000)), []);
+  t.same(names(ledger.nodes.standing()), []);
+  t.same(names(ledger.nodes.newly(3_000)), ['a'], 'the window remembers it');
+  t.same(names(ledger.nodes.newly(600_000)), []);
 });
 
 t.test('a node that flaps is new once within the window', async t => {
@@ -59,12 +66,12 @@ t.test('a node that flaps is new once within the window', async t => {
     ledger.update('g', [], ms + 10_000);
   }
   t.same(
-    ledger.newNodes(500_000).map(({ firstSeenMs }) => firstSeenMs),
+    ledger.nodes.newly(500_000).map(({ firstSeenMs }) => firstSeenMs),
     [0],
   );
   ledger.update('g', [sighting()], 700_000);
   t.same(
-    ledger.newNodes(700_000).map(({ firstSeenMs }) => firstSeenMs),
+    ledger.nodes.newly(700_000).map(({ firstSeenMs }) => firstSeenMs),
     [700_000],
   );
 });
@@ -72,7 +79,7 @@ t.test('a node that flaps is new once within the window', async t => {
 t.test('what does not blame a node, or only informs, is counted nowhere', async t => {
   const ledger = new EvidenceLedger(600_000);
   ledger.update('g', [sighting({ blamesNode: false }), sighting({ entity: 'x', class: 'info' })], 0);
-  t.same(ledger.newNodes(0), []);
+  t.same(ledger.nodes.newly(0), []);
 });
 
 t.test('the worst is ripe before unripe, certain before suspect, then the oldest', async t => {
@@ -126,12 +133,12 @@ t.test('a mass failure is half of the nodes, and at least three', async t => {
 t.test('an acknowledged bad node trips nothing any more, a new one does', async t => {
   const ledger = new EvidenceLedger(600_000);
   ledger.update('g', [sighting()], 0);
-  ledger.acknowledge();
-  t.same(ledger.newNodes(1), []);
-  t.same(ledger.unacknowledgedNodes(), []);
-  t.equal(ledger.standingNodes().length, 1);
+  ledger.nodes.acknowledge();
+  t.same(ledger.nodes.newly(1), []);
+  t.same(ledger.nodes.unacknowledged(), []);
+  t.equal(ledger.nodes.standing().length, 1);
   ledger.update('g', [sighting(), sighting({ nodeName: 'b', entity: 'b' })], 2);
-  t.same(names(ledger.newNodes(2)), ['b']);
+  t.same(names(ledger.nodes.newly(2)), ['b']);
 });
 
 t.test(
@@ -185,3 +192,87 @@ t.test('the health of calls is counted over a window, and budgets do not count',
     [true, true, true, false, false, false],
   );
 });
+
+const gpu = { driver: 'gpu.example.com', pool: 'a', device: 'gpu-0' };
+const ofGpu = (more: Partial<Sighting>) =>
+  sighting({ device: gpu, entity: 'gpu-0', blamesNode: false, ...more });
+
+t.test('several reports of one device are one fault, and the worst of them counts', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  const suspect = ofGpu({ signal: 'DeviceNoSchedule', class: 'suspect', debounceMs: 180_000 });
+  const health = ofGpu({ class: 'suspect' });
+  const certain = ofGpu({ signal: 'DeviceNoExecute', debounceMs: 5_000 });
+  const seen = () => ledger.of('g').map(({ sighting: { signal }, firstSeenMs }) => [signal, firstSeenMs]);
+  ledger.update('g', [suspect], 1_000);
+  t.equal(ledger.update('g', [suspect, health], 20_000), false, 'nothing new');
+  t.same(seen(), [['DeviceUnhealthy', 1_000]], 'of one class the sooner one is told');
+  t.equal(ledger.update('g', [suspect, certain], 30_000), true);
+  t.same(seen(), [
+    ['DeviceNoExecute', 30_000],
+    ['DeviceNoSchedule', 1_000],
+  ]);
+  t.equal(worstOf(ledger.of('g'), 36_000)?.sighting.signal, 'DeviceNoExecute');
+  ledger.update('g', [certain], 40_000);
+  ledger.update('g', [health], 50_000);
+  t.same(seen(), [['DeviceUnhealthy', 1_000]], 'it was never better than suspect since');
+  ledger.update('g', [certain], 60_000);
+  t.same(seen(), [['DeviceNoExecute', 60_000]], 'it was no certain failure meanwhile');
+  ledger.update('g', [ofGpu({ class: 'info' })], 70_000);
+  ledger.update('g', [suspect], 80_000);
+  t.same(seen(), [['DeviceNoSchedule', 80_000]]);
+  t.same(names(ledger.devices.standing()), ['gpu.example.com//a//gpu-0'], 'it is one device');
+  t.same(ledger.nodes.standing(), []);
+});
+
+t.test('of two reports alike what a rule about many devices adds is not told', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  const origin = { kind: 'rule', name: 'all', isNarrow: false } as const;
+  const byRule = ofGpu({ signal: 'DeviceNoExecute', class: 'suspect', debounceMs: 0, origin });
+  ledger.update('g', [byRule], 0);
+  t.same(ledger.devices.standing(), [], 'nor does it count as a bad device');
+  ledger.update('g', [byRule, ofGpu({ signal: 'DeviceNoSchedule', class: 'suspect' })], 0);
+  t.equal(worstOf(ledger.of('g'), 0)?.sighting.signal, 'DeviceNoSchedule');
+  t.equal(ledger.devices.standing().length, 1);
+  t.ok(tellsOf(byRule, ofGpu({ class: 'suspect' })));
+  t.notOk(tellsOf(byRule, ofGpu({ class: 'certain' })), 'a lesser class does not stand for a worse one');
+  t.ok(tellsOf(ofGpu({ class: 'certain' }), byRule));
+  t.notOk(tellsOf(sighting(), byRule));
+});
+
+t.test('bad devices are counted by driver, as new and as bad now', async t => {
+  const things = new BadThings(600_000);
+  const driver = (name: string) => name.split('//')[0] ?? '';
+  things.count('d//p//0', undefined, 1, 0);
+  things.count('d//p//1', undefined, 1, 1_000);
+  things.count('e//p//0', undefined, 1, 2_000);
+  things.count('e//p//0', undefined, -1, 3_000);
+  const at = (nowMs: number) => {
+    const { newly, unacknowledged, lastBadMs, anyStands } = things.tally(driver, nowMs);
+    return [Object.fromEntries(newly), Object.fromEntries(unacknowledged), lastBadMs, anyStands];
+  };
+  t.same(at(3_000), [{ d: 2, e: 1 }, { d: 2 }, 2_000, true]);
+  t.same(at(600_500), [{ d: 1, e: 1 }, { d: 2 }, 2_000, true]);
+  t.same(at(700_000), [{}, { d: 2 }, 1_000, true]);
+  things.acknowledge();
+  t.same(at(700_000), [{}, {}, 1_000, true]);
+  things.count('d//p//0', undefined, -1, 700_000);
+  things.count('d//p//1', undefined, -1, 700_000);
+  t.same(at(700_000), [{}, {}, undefined, false]);
+});
+
+t.test(
+  'a driver has failed with a twentieth of its devices of late, or a third at once, and at least three',
+  async t => {
+    const of = (count: number, total: number) =>
+      [failedDriver, massDeviceFailure].map(
+        judge =>
+          judge(new Map([['d', count]]), new Map([['d', total]]), defaultFailureSettings) !== undefined,
+      );
+    t.same(of(2, 2), [false, false]);
+    t.same(of(3, 60), [true, false]);
+    t.same(of(3, 61), [false, false]);
+    t.same(of(3, 10), [true, true]);
+    t.same(of(30, 101), [true, false]);
+    t.match(failedDriver(new Map([['d', 9]]), new Map([['d', 9]]), defaultFailureSettings), /devices of d /);
+  },
+);

@@ -1,6 +1,10 @@
+import type { DeviceTaint, DeviceTaintRule, ResourceClaim, ResourceSlice } from '../../../src/api/dra.ts';
 import type { ConfigMap, LeaderWorkerSet, Node, Pod, StatefulSet } from '../../../src/api/kubernetes.ts';
 import { berth } from '../../../src/api/names.ts';
 import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
+import { decodeResourceClaim } from '../../../src/cluster/devices/decode-claim.ts';
+import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
+import { decodeTaintRule, withTaintRules } from '../../../src/cluster/devices/taint-rules.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import type { DisruptionBudgetRecord } from '../../../src/group/disruption-budget.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
@@ -28,6 +32,8 @@ interface PodState {
 export interface FakeClusterOptions {
   /** Pods come gated, and go where Berth pins them; else they are bound at once. */
   readonly gated?: boolean;
+  /** Devices come by claims: each node is a pool of eight, and each pod has the first four of its node's. */
+  readonly claims?: boolean;
 }
 
 interface SetState {
@@ -45,6 +51,7 @@ interface PatchStep {
 
 type JsonObject = Record<string, unknown>;
 
+const deviceDriver = 'gpu.example.com';
 const graceMs = 1_500;
 const startMs = 1_000;
 
@@ -70,9 +77,14 @@ export class FakeCluster implements ApiClient {
   /** LWS may miss a worker that goes at once (LWS #998); then only that one comes back. */
   lwsMissesWorkers = false;
   readonly budgets: DisruptionBudgetRecord[] = [];
+  /** By node, where devices come by claims. */
+  readonly slices = new Map<string, ResourceSlice>();
+  readonly taintRules = new Map<string, DeviceTaintRule>();
   /** By name of the set; 0 for others. */
   readonly priorities = new Map<string, number>();
   readonly #gated: boolean;
+  readonly #claims: boolean;
+  readonly #shown = new WeakMap<ClusterCache, readonly unknown[]>();
   nowMs = 0;
   #version = 0;
   readonly #incarnations = new Map<string, number>();
@@ -82,14 +94,16 @@ export class FakeCluster implements ApiClient {
     groups: readonly LwsGroup[],
     nodeCount: number,
     perRack = 4,
-    { gated = false }: FakeClusterOptions = {},
+    { gated = false, claims = false }: FakeClusterOptions = {},
   ) {
     this.groups = [...groups];
     this.#gated = gated;
+    this.#claims = claims;
     for (let i = 0; i < nodeCount; i += 1) {
       const name = `n${i}`;
       const labels = { [labelOf('rack')]: `r${Math.floor(i / perRack)}` };
       this.nodes.set(name, nodeOf({ name, labels, gpu: 8 }));
+      if (claims) this.publish(name, deviceNames);
     }
     for (const group of groups) this.#own(group);
     this.tick(0);
@@ -107,6 +121,24 @@ export class FakeCluster implements ApiClient {
   addSingle(name: string, node: string, labels: Readonly<Record<string, string>> = {}): void {
     const pod = podOf({ name, node, gpu: 8, labels });
     this.#keep(pod, { group: undefined, incarnation: 1, rank: 0, readyAtMs: this.nowMs });
+  }
+
+  /** The driver of a node publishes its devices anew, each with its taints. */
+  publish(
+    node: string,
+    devices: readonly string[],
+    taints: Readonly<Record<string, DeviceTaint>> = {},
+  ): void {
+    const generation = (this.slices.get(node)?.spec.pool.generation ?? 0) + 1;
+    this.slices.set(node, {
+      metadata: { name: `slice-${node}` },
+      spec: {
+        driver: deviceDriver,
+        nodeName: node,
+        pool: { name: node, generation, resourceSliceCount: 1 },
+        devices: devices.map(name => ({ name, ...(taints[name] && { taints: [taints[name]] }) })),
+      },
+    });
   }
 
   /** Lets the controllers of the cluster work until that much time has passed. */
@@ -135,7 +167,21 @@ export class FakeCluster implements ApiClient {
     cache.statefulSets.replace([...this.sets.values()].map(({ set }) => decodeStatefulSet(set)));
     cache.nodes.replace([...this.nodes.values()].map(decodeNode));
     cache.podDisruptionBudgets.replace(this.budgets);
+    this.#showDevices(cache);
     cache.pods.replace([...this.pods.values()].map(state => decode(this.#podObject(state))));
+  }
+
+  /** A reflector tells nothing when nothing has changed. */
+  #showDevices(cache: ClusterCache): void {
+    if (!this.#claims) return;
+    const bound = [...this.pods.values()].map(({ pod }) => `${pod.metadata.uid} ${pod.spec.nodeName}`);
+    const now = [...this.slices.values(), ...this.taintRules.values(), bound.join()];
+    const before = this.#shown.get(cache);
+    if (now.length === before?.length && now.every((each, i) => each === before[i])) return;
+    this.#shown.set(cache, now);
+    cache.resourceSlices.replace([...this.slices.values()].map(decodeResourceSlice));
+    cache.deviceTaintRules.replace([...this.taintRules.values()].map(decodeTaintRule));
+    cache.resourceClaims.replace(this.#claimObjects().map(decodeResourceClaim));
   }
 
   podsOf(group: LwsGroup): readonly PodState[] {
@@ -184,10 +230,19 @@ export class FakeCluster implements ApiClient {
   #serve({ method, path, query, body }: ApiRequest): unknown {
     const segments = path.split('/').filter(segment => segment !== '');
     const at = segments.indexOf('namespaces');
-    const [resource = '', name = '', subresource] = at === -1 ? segments.slice(2) : segments.slice(at + 2);
+    const [resource = '', name = '', subresource] =
+      at === -1 ? segments.slice(segments[0] === 'apis' ? 3 : 2) : segments.slice(at + 2);
     switch (`${method} ${subresource ?? resource}`) {
       case 'GET nodes':
         return this.#found(this.nodes.get(name));
+      case 'GET resourceslices':
+        return {
+          items: [...this.slices.values()].filter(slice => isSelected(slice, query?.['fieldSelector'])),
+        };
+      case 'GET devicetaintrules':
+        return { items: [...this.taintRules.values()] };
+      case 'GET resourceclaims':
+        return this.#found(this.#claimObjects().find(({ metadata }) => metadata.name === name));
       case 'GET leaderworkersets':
         return this.#found(this.owners.get(name));
       case 'GET statefulsets':
@@ -378,6 +433,7 @@ export class FakeCluster implements ApiClient {
       ({ metadata, spec, status }) =>
         !taken.has(metadata.name) &&
         (spec?.taints ?? []).length === 0 &&
+        this.#hasDevices(metadata.name ?? '') &&
         status?.conditions?.[0]?.status === 'True',
     )?.metadata.name;
     if (node === undefined && !this.#gated) return;
@@ -427,6 +483,42 @@ export class FakeCluster implements ApiClient {
     };
   }
 
+  #claimObjects(): readonly ResourceClaim[] {
+    if (!this.#claims) return [];
+    return [...this.pods.values()].flatMap(({ pod }) => {
+      const { nodeName: pool } = pod.spec;
+      const { name = '', namespace = '', uid = '' } = pod.metadata;
+      if (pool === undefined) return [];
+      const results = deviceNames
+        .slice(0, 4)
+        .map(device => ({ request: 'gpu', driver: deviceDriver, pool, device }));
+      return [
+        {
+          metadata: {
+            name: `${name}-gpus`,
+            namespace,
+            uid: `claim-${uid}`,
+            ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name, uid, controller: true }],
+          },
+          spec: {},
+          status: { allocation: { devices: { results } }, reservedFor: [{ resource: 'pods', name, uid }] },
+        },
+      ];
+    });
+  }
+
+  /** What the allocator would say: the devices that a pod takes are there, without taint. */
+  #hasDevices(node: string): boolean {
+    if (!this.#claims) return true;
+    const slice = this.slices.get(node);
+    if (slice === undefined) return false;
+    const rules = [...this.taintRules.values()].map(decodeTaintRule);
+    const { devices } = withTaintRules(decodeResourceSlice(slice), rules);
+    return deviceNames
+      .slice(0, 4)
+      .every(name => devices.some(({ id, taints }) => id.device === name && taints.length === 0));
+  }
+
   #setObject({ set, terminating }: SetState): StatefulSet {
     if (!terminating) return set;
     return { ...set, metadata: { ...set.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' } };
@@ -447,6 +539,8 @@ export class FakeCluster implements ApiClient {
   }
 }
 
+export const deviceNames = Array.from({ length: 8 }, (_, i) => `gpu-${i}`);
+
 /** ConfigMap of Berth's configuration, halted or not. */
 export function configOf(halted: boolean): ConfigMap {
   return { metadata: { name: 'berth-config', ...(halted && { annotations: { [berth.halt]: 'yes' } }) } };
@@ -457,6 +551,12 @@ export function groupsOf(count: number, size: number, setName = 'llm'): readonly
     { length: count },
     (_, i) => new LwsGroup({ name: setName, size, worker: { gpu: 8 } }, i),
   );
+}
+
+function isSelected({ spec }: ResourceSlice, selector: unknown): boolean {
+  return String(selector)
+    .split(',')
+    .every(term => [`spec.driver=${spec.driver}`, `spec.nodeName=${spec.nodeName}`].includes(term));
 }
 
 function conflict(): ApiError {

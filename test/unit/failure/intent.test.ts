@@ -16,8 +16,11 @@ t.test('an intent reads back as it was written', async t => {
     outcome: 'recovered',
     times: { evicted: 3_000, gone: 4_000, bound: 5_000, ready: 6_123 },
   });
-  for (const intent of [intentOf(), intentOf({ hold: 'wait', phase: 'leaving' }), closed])
+  const device = { driver: 'gpu.nvidia.com', pool: 'a', device: 'gpu-3' };
+  for (const intent of [intentOf(), intentOf({ hold: 'wait', phase: 'leaving', device }), closed])
     t.same(parseIntent(formatIntent(intent)), intent);
+  const { device: _, ...older } = JSON.parse(formatIntent(intentOf()));
+  t.same(parseIntent(JSON.stringify(older)), intentOf(), 'one from before devices were told');
 });
 
 t.test('what is not exactly an intent is refused, with the field at fault', async t => {
@@ -41,6 +44,8 @@ t.test('what is not exactly an intent is refused, with the field at fault', asyn
     [edited({ plan: [1] }), /plan/],
     [edited({ class: 'sure' }), /class/],
     [edited({ signal: 'toString' }), /signal/],
+    [edited({ device: 'gpu-3' }), /device must be an object/],
+    [edited({ device: { driver: 'd', pool: 'p' } }), /device\.device/],
     [edited({ serving: 'yes' }), /serving/],
     [edited({ phase: 'gone' }), /phase/],
     [edited({ phase: 'closed' }), /outcome/],

@@ -20,6 +20,7 @@ export function intentOf({
     class: 'certain',
     signal: 'DeviceUnhealthy',
     cause: 'device GPU-0 is unhealthy',
+    device: undefined,
     serving: true,
     phase: 'evicting',
     hold: undefined,

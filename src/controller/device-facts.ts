@@ -1,0 +1,111 @@
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { ClaimRecord } from '../cluster/devices/claims.ts';
+import type { Device, DeviceId } from '../cluster/devices/device.ts';
+import { isDelegatedToDra } from '../cluster/devices/extended-resources.ts';
+import type { PoolState } from '../cluster/devices/pool-state.ts';
+import { isAcceleratorResource } from '../cluster/resources.ts';
+import { deviceFactsOf } from '../failure/device-signals.ts';
+import type { AllocatedDevice, DeviceFacts, FaultOrigin } from '../failure/signal.ts';
+import { groupKeyOf, isMembershipError } from '../group/membership.ts';
+import type { PodInfo } from '../group/pod-info.ts';
+
+/** What failure handling reads of devices in the cache. Nothing here remembers or writes anything. */
+
+/** What a pool is now; the cache's view, or one that was read live. */
+export type PoolLookup = (driver: string, pool: string) => PoolState | undefined;
+
+export function factsOfDevice(poolOf: PoolLookup, id: DeviceId): DeviceFacts {
+  const state = poolOf(id.driver, id.pool);
+  if (state === undefined) return deviceFactsOf(id, 'withdrawn');
+  const device = state.devices.get(id.device);
+  if (device === undefined) return deviceFactsOf(id, state.isComplete ? 'missing' : 'incomplete');
+  return deviceFactsOf(id, 'published', { taints: device.taints, uuid: uuidOf(device) });
+}
+
+/** The devices that a pod holds by claims: made for it, named by it, or behind its extended resources. */
+export function allocatedDevices(
+  pod: PodInfo,
+  claims: Iterable<ClaimRecord>,
+  poolOf: PoolLookup,
+): readonly AllocatedDevice[] {
+  return [...claims].flatMap(({ name, podClaimName, allocation }) => {
+    const claim = podClaimName ?? pod.claims.find(ref => ref.claim === name)?.name;
+    return (allocation?.results ?? [])
+      .filter(({ adminAccess }) => adminAccess !== true)
+      .map(({ request, driver, pool, device, tolerations = [] }) => ({
+        ...factsOfDevice(poolOf, { driver, pool, device }),
+        claim,
+        request,
+        tolerations,
+      }));
+  });
+}
+
+/** Accelerator resources of which the pods on a node have more than it still offers. */
+export function resourcesShortOn(cache: ClusterCache, nodeName: string): readonly string[] {
+  const info = cache.nodeInfo(nodeName);
+  if (info === undefined) return [];
+  const { allocatable } = info.record;
+  const { extended } = cache.deviceCatalog;
+  return [...info.freeOfPods]
+    .filter(([name, free]) => free < 0 && allocatable.has(name) && isAcceleratorResource(name))
+    .map(([name]) => name)
+    .filter(name => !isDelegatedToDra(allocatable, name, extended))
+    .sort();
+}
+
+/** Groups that have devices of a pool. */
+export function groupsOnPool(cache: ClusterCache, driver: string, pool: string): readonly string[] {
+  return [...groupsOfClaims(cache, cache.claimsOnPool(driver, pool))];
+}
+
+/**
+ * How many groups one object hits: those with a device that a rule selects, or with one of a pool that is missing or
+ * tainted. Counted from all claims, not from what was looked at so far.
+ */
+export function groupsHitBy(cache: ClusterCache, origin: FaultOrigin): number {
+  if (origin.kind === 'pool') {
+    const { driver, pool } = origin;
+    const isHit = (id: DeviceId) => {
+      const { state, taints } = factsOfDevice((d, p) => cache.devicePool(d, p), id);
+      return state === 'missing' || taints.some(({ effect, rule }) => effect !== 'None' && !rule);
+    };
+    return groupsOfClaims(
+      cache,
+      cache.claimsOnPool(driver, pool),
+      id => id.driver === driver && id.pool === pool && isHit(id),
+    ).size;
+  }
+  const selector = cache.taintRule(origin.name)?.selector;
+  if (selector === undefined) return 0;
+  const { driver, pool, device } = selector;
+  return groupsOfClaims(
+    cache,
+    cache.allClaims(),
+    id =>
+      (driver ?? id.driver) === id.driver &&
+      (pool ?? id.pool) === id.pool &&
+      (device ?? id.device) === id.device,
+  ).size;
+}
+
+function groupsOfClaims(
+  cache: ClusterCache,
+  claims: Iterable<ClaimRecord>,
+  isHit: (id: DeviceId) => boolean = () => true,
+): ReadonlySet<string> {
+  const groups = new Set<string>();
+  for (const { podUid, reservedFor, allocation } of claims) {
+    if (!(allocation?.results ?? []).some(isHit)) continue;
+    for (const uid of podUid === undefined ? reservedFor : [podUid, ...reservedFor]) {
+      const membership = cache.pod(uid)?.membership;
+      if (membership !== undefined && !isMembershipError(membership)) groups.add(groupKeyOf(membership));
+    }
+  }
+  return groups;
+}
+
+function uuidOf({ id, attributes }: Device): string | undefined {
+  const uuid = attributes.get(`${id.driver}/uuid`);
+  return uuid?.kind === 'string' ? uuid.value : undefined;
+}

@@ -1,0 +1,116 @@
+import { compareText } from '../cluster/topology.ts';
+
+/** A node or device that was or is bad. */
+export interface BadThing {
+  /** Name of the node, or key of the device. */
+  readonly name: string;
+  /** Of a node, where it is known. */
+  readonly uid: string | undefined;
+  readonly firstSeenMs: number;
+  readonly stands: boolean;
+}
+
+export interface BadTally {
+  readonly newly: ReadonlyMap<string, number>;
+  readonly unacknowledged: ReadonlyMap<string, number>;
+  /** First sight of what went bad last, of those that are bad or new. */
+  readonly lastBadMs: number | undefined;
+  readonly anyStands: boolean;
+}
+
+interface Entry {
+  readonly uid: string | undefined;
+  readonly firstSeenMs: number;
+  acknowledged: boolean;
+}
+
+/**
+ * Nodes or devices that evidence blames, for the breakers: each is counted once whatever tells of it, and remembered for
+ * a window after it is well again, or does not exist any more.
+ */
+export class BadThings {
+  readonly #windowMs: number;
+  readonly #entries = new Map<string, Entry>();
+  /** How many pieces of evidence blame each now. */
+  readonly #blame = new Map<string, number>();
+
+  constructor(windowMs: number) {
+    this.#windowMs = windowMs;
+  }
+
+  /** One piece of evidence against it has come (1) or gone (-1). */
+  count(name: string, uid: string | undefined, by: 1 | -1, nowMs: number): void {
+    const count = (this.#blame.get(name) ?? 0) + by;
+    if (count > 0) this.#blame.set(name, count);
+    else this.#blame.delete(name);
+    if (by < 0) return;
+    const known = this.#entries.get(name);
+    // What flaps is one bad thing for as long as the window remembers it.
+    const isOld = known !== undefined && count === 1 && nowMs - known.firstSeenMs >= this.#windowMs;
+    const isOther = known !== undefined && uid !== undefined && known.uid !== uid;
+    if (known === undefined || isOld)
+      this.#entries.set(name, { uid, firstSeenMs: nowMs, acknowledged: false });
+    else if (isOther) this.#entries.set(name, { ...known, uid });
+  }
+
+  /** Bad now. */
+  standing(): readonly BadThing[] {
+    return this.#all().filter(thing => thing.stands);
+  }
+
+  /** Went bad within the window, without those that are acknowledged. */
+  newly(nowMs: number): readonly BadThing[] {
+    this.#prune(nowMs);
+    return this.#all().filter(
+      thing => nowMs - thing.firstSeenMs < this.#windowMs && !this.#isAcknowledged(thing),
+    );
+  }
+
+  /** The same counted by a part of their names, in one pass: there may be tens of thousands. */
+  tally(partOf: (name: string) => string, nowMs: number): BadTally {
+    this.#prune(nowMs);
+    const newly = new Map<string, number>();
+    const unacknowledged = new Map<string, number>();
+    let lastBadMs: number | undefined;
+    for (const [name, { firstSeenMs, acknowledged }] of this.#entries) {
+      const part = partOf(name);
+      const isNew = nowMs - firstSeenMs < this.#windowMs;
+      const stands = this.#blame.has(name);
+      if (isNew && !acknowledged) newly.set(part, (newly.get(part) ?? 0) + 1);
+      if (stands && !acknowledged) unacknowledged.set(part, (unacknowledged.get(part) ?? 0) + 1);
+      if (stands || (isNew && !acknowledged)) lastBadMs = Math.max(lastBadMs ?? firstSeenMs, firstSeenMs);
+    }
+    return { newly, unacknowledged, lastBadMs, anyStands: this.#blame.size > 0 };
+  }
+
+  /** Bad now, and nobody has acknowledged it. */
+  unacknowledged(): readonly BadThing[] {
+    return this.standing().filter(thing => !this.#isAcknowledged(thing));
+  }
+
+  /** An administrator has reset a breaker: what is bad now does not trip it again. */
+  acknowledge(): void {
+    for (const entry of this.#entries.values()) entry.acknowledged = true;
+  }
+
+  #isAcknowledged({ name }: BadThing): boolean {
+    return this.#entries.get(name)?.acknowledged !== false;
+  }
+
+  #all(): readonly BadThing[] {
+    return [...this.#entries]
+      .map(([name, { uid, firstSeenMs }]) => ({
+        name,
+        uid,
+        firstSeenMs,
+        stands: (this.#blame.get(name) ?? 0) > 0,
+      }))
+      .sort((a, b) => compareText(a.name, b.name));
+  }
+
+  #prune(nowMs: number): void {
+    for (const [name, entry] of this.#entries) {
+      if (!this.#blame.has(name) && nowMs - entry.firstSeenMs >= this.#windowMs) this.#entries.delete(name);
+    }
+  }
+}
