@@ -30,3 +30,31 @@ t.test('shapes that cannot be', async t => {
   ]);
   t.match(problemsOf(level(', shapelabel: shape')), [/did you mean topology.levels\[0\].shapeLabel\?/]);
 });
+
+t.test('rows about taints of devices and conditions of nodes', async t => {
+  const { failure } = readConfig(
+    `failure:
+  deviceTaints:
+    - { key: example.com/dead, class: certain }
+    - { key: gpu.nvidia.com/xid, value: "74", class: suspect }
+  nodeConditions:
+    - { type: Acme*, class: certain, afterSeconds: 30 }
+    - { type: AcmeReady, status: "False", class: info }`,
+    'c.yaml',
+  );
+  t.same(failure.deviceTaints, [
+    { key: 'example.com/dead', class: 'certain' },
+    { key: 'gpu.nvidia.com/xid', value: '74', class: 'suspect' },
+  ]);
+  t.same(failure.nodeConditions, [
+    { type: 'Acme*', status: 'True', class: 'certain', afterSeconds: 30 },
+    { type: 'AcmeReady', status: 'False', class: 'info' },
+  ]);
+  const row = (key: string, text: string) => problemsOf(`failure: { ${key}: [{ ${text} }] }`);
+  t.match(row('deviceTaints', 'key: x, class: sure'), [/failure.deviceTaints\[0\].class/]);
+  t.match(row('deviceTaints', 'class: info'), [/failure.deviceTaints\[0\].key/]);
+  t.match(row('nodeConditions', 'type: "A*B*C", class: info'), [/type: must have one \* at most/]);
+  t.match(row('nodeConditions', 'type: A, status: Bad, class: info'), [/nodeConditions\[0\].status/]);
+  t.match(row('nodeConditions', 'type: A, class: info, afterSeconds: -1'), [/afterSeconds/]);
+  t.match(row('nodeConditions', 'type: A, class: info, after: 1'), [/unknown key/]);
+});

@@ -1,0 +1,75 @@
+import t from 'tap';
+import type { Pod } from '../../../src/api/kubernetes.ts';
+import { decodeNode } from '../../../src/cluster/node-info.ts';
+import { FailureWatch } from '../../../src/controller/failure-watch.ts';
+import { noClaims } from '../../../src/failure/claim.ts';
+import { defaultFailureSettings } from '../../../src/failure/settings.ts';
+import { nodeOf } from '../../builders/fleet.ts';
+import { decode } from '../../builders/planning.ts';
+import { FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
+
+function watchOf(cluster: FakeCluster) {
+  const cache = cluster.cache();
+  let nowMs = 0;
+  const watch = new FailureWatch({
+    cache,
+    settings: { ...defaultFailureSettings, mode: 'cordon' },
+    claims: noClaims,
+    nowMs: () => nowMs,
+  });
+  watch.lookAtAll();
+  const pass = (ms: number) => {
+    nowMs += ms;
+  };
+  return { cache, watch, pass };
+}
+
+t.test(
+  'a node that refuses three pods within ten minutes is kept off plans, and hurts nobody there',
+  async t => {
+    const cluster = new FakeCluster(groupsOf(1, 3), 8);
+    const { cache, watch, pass } = watchOf(cluster);
+    const [group] = cluster.groups;
+    const [leader] = group === undefined ? [] : cluster.podsOf(group);
+    if (group === undefined || leader === undefined) throw new Error('no group');
+    const node = 'n0';
+    const status = { phase: 'Failed', reason: 'UnexpectedAdmissionError' };
+    const refused = (number: number, reason = status.reason): Pod => ({
+      ...group.worker(1, { node, gated: false, uid: `refused-${number}` }),
+      status: { ...status, reason },
+    });
+    const take = (pod: Pod) => {
+      cache.pods.upsert(decode(pod));
+      watch.lookAtGroup(group.key);
+      watch.excludeNodes([], 0);
+      return [...cache.excludedNodes.keys()];
+    };
+    t.same(take(refused(1)), []);
+    t.same(take(refused(1)), [], 'the same one again');
+    t.same(take(refused(2, 'Evicted')), [], 'one that ended otherwise');
+    t.same(take(refused(3)), []);
+    t.same(take(refused(4)), [node]);
+    t.same(watch.evidenceOf(group.leaderUid()), []);
+    for (const number of [1, 3, 4]) cache.pods.remove(decode(refused(number)));
+    pass(600_000);
+    watch.lookAtAll();
+    watch.excludeNodes([], 0);
+    t.same([...cache.excludedNodes], [], 'after ten minutes without another one');
+  },
+);
+
+t.test('a node whose device plugin offers less than is in use is suspect while that lasts', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 8);
+  const { cache, watch } = watchOf(cluster);
+  const [group] = cluster.groups;
+  if (group === undefined) throw new Error('no group');
+  const offering = (gpu: number) => {
+    cache.nodes.upsert(decodeNode({ ...nodeOf({ name: 'n1', gpu }) }));
+    watch.lookAtNode('n1');
+    watch.lookAtGroup(group.key);
+    return watch.evidenceOf(group.leaderUid()).map(({ sighting }) => sighting.signal);
+  };
+  t.same(offering(8), []);
+  t.same(offering(7), ['NodeShort']);
+  t.same(offering(8), []);
+});
