@@ -24,18 +24,23 @@ export const fastFailure = {
 export type DeviceHealth = 'Healthy' | 'Unhealthy';
 
 /** What a kubelet would report of the devices of a pod's first container. */
-export async function reportDevice(cluster: Cluster, pod: Pod, health: DeviceHealth): Promise<void> {
+export async function reportDevice(
+  cluster: Cluster,
+  pod: Pod,
+  health: DeviceHealth,
+  resource = 'nvidia.com/gpu',
+): Promise<void> {
   const { namespace = '', name = '' } = pod.metadata;
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const current = await cluster.request<Pod>('GET', path);
   const resources = [{ resourceID: 'gpu-3', health }];
   const reported = (current.status?.containerStatuses ?? []).map((status, i) =>
-    i === 0 ? { ...status, allocatedResourcesStatus: [{ name: 'nvidia.com/gpu', resources }] } : status,
+    i === 0 ? { ...status, allocatedResourcesStatus: [{ name: resource, resources }] } : status,
   );
   const containerStatuses =
     reported.length > 0
       ? reported
-      : [{ name: 'main', allocatedResourcesStatus: [{ name: 'nvidia.com/gpu', resources }] }];
+      : [{ name: 'main', allocatedResourcesStatus: [{ name: resource, resources }] }];
   await cluster.request('PATCH', `${path}/status`, { status: { containerStatuses } });
 }
 
