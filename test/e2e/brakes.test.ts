@@ -312,7 +312,7 @@ async function heldBy(berth: BerthProcess, brake: string): Promise<number> {
 }
 
 async function wouldEvict(berth: BerthProcess): Promise<number> {
-  return sampleOf(await berth.metrics(), 'berth_evictions_total{class="certain",outcome="would-evict"}');
+  return sampleOf(await berth.metrics(), 'berth_evictions_total{class="suspect",outcome="would-evict"}');
 }
 
 function sampleOf(metrics: string, series: string): number {
