@@ -1,5 +1,6 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { describeGroup } from '../cache/group-source.ts';
+import { ImpossibleDemands } from '../cache/impossible-demands.ts';
 import { PlacedGroups } from '../cache/placed-groups.ts';
 import { unitsOf } from '../cache/units.ts';
 import { type ClaimRecord, type PlannedClaim, resultsOfPlan } from '../cluster/devices/claims.ts';
@@ -21,6 +22,8 @@ export interface WhatIf {
   readonly objective: Objective;
   /** By UID of a single pod, what kube-scheduler would have made of its plan: an allocated claim. */
   readonly claimsOfSingles: Map<string, readonly ClaimRecord[]>;
+  /** What no node of the fleet could ever give. */
+  readonly impossible: ImpossibleDemands;
 }
 
 /** What became of a group or a single pod. */
@@ -56,6 +59,7 @@ export function newWhatIf(cache: ClusterCache, objective: Objective): WhatIf {
     placed: new PlacedGroups(cache),
     objective,
     claimsOfSingles: new Map(),
+    impossible: new ImpossibleDemands(cache),
   };
 }
 
@@ -137,7 +141,7 @@ export const leftForClaims: Verdict = {
 /** Asks the planner and changes nothing. */
 function ask(whatIf: WhatIf, question: Question): Verdict {
   const result = planGroup(inputOf(whatIf, question));
-  return verdictOf(whatIf.cache, result);
+  return verdictOf(whatIf, question, result);
 }
 
 /** Whether it would fit if it asked for no topology: then only how the free room lies keeps it out. */
@@ -156,12 +160,20 @@ function inputOf(whatIf: WhatIf, { demands, topology, group }: Question): PlanIn
   return { demands, topology, memo, snapshot: cache.snapshot(), neighbours, objective };
 }
 
-function verdictOf(cache: ClusterCache, result: GroupPlan | Rejection | Undecided): Verdict {
+function verdictOf(
+  { cache, impossible }: WhatIf,
+  { demands }: Question,
+  result: GroupPlan | Rejection | Undecided,
+): Verdict {
   switch (result.kind) {
     case 'plan':
       return { kind: 'fits', nodes: result.nodes, plan: result };
-    case 'rejection':
-      return { kind: 'refused', rejection: result, message: describeRejection(result, cache.levels) };
+    case 'rejection': {
+      const never = impossible.why(demands)?.message;
+      const refusal = describeRejection(result, cache.levels);
+      const message = never === undefined ? refusal : `${refusal}; ${never}`;
+      return { kind: 'refused', rejection: result, message };
+    }
     case 'undecided':
       return { kind: 'undecided', message: result.reason };
   }

@@ -93,7 +93,10 @@ t.test('JSON names each device in full and counts members by the rung they reach
     claimingSet({ template, size: 2, annotations: { [berth.minAlignment]: 'pcie' } }),
   );
   t.equal(demanded.code, 3);
-  t.match(message(demanded, 'default/llm-0'), /2 of 2 nodes .*: 2 no free devices that share a PCIe root/);
+  t.match(
+    message(demanded, 'default/llm-0'),
+    /2 of 2 nodes .*: 2 no free devices that share a PCIe root; no node could give .*alignment pcie: none of 2 nodes/,
+  );
   const steered = await planned(fleet, claimingSet({ template: 'single', size: 4 }));
   t.same(steered.requests[0]?.alignment, { pcie: 4 });
   const unsteered = listOf([
