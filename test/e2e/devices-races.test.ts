@@ -114,10 +114,16 @@ t.test('devices that change hands between plan and bind', async t => {
     t.strictSame(await listClaims(cluster, namespace), [], 'no claim is made for pods without a plan');
 
     await berth.kill();
-    await until('claims to be made without Berth', 30_000, async () => {
-      await nudge(cluster, await listPods(cluster, namespace));
-      return (await listClaims(cluster, namespace)).length === size;
-    });
+    let made = 0;
+    await until(
+      () => `claims to be made without Berth, ${made} of ${size} are there`,
+      30_000,
+      async () => {
+        await nudge(cluster, await listPods(cluster, namespace));
+        made = (await listClaims(cluster, namespace)).length;
+        return made === size;
+      },
+    );
     const unsteered = await listClaims(cluster, namespace);
     t.notOk(unsteered.some(isSteered), 'they are as the template has them');
     const pods = await listPods(cluster, namespace);
