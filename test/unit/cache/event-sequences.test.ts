@@ -22,6 +22,9 @@ import {
   heldBy,
 } from './device-history.ts';
 
+// Longer than it takes by far: machines may be busy.
+t.setTimeout(180_000);
+
 const firstSeed = Number(process.env['BERTH_SEED'] ?? 4711);
 const sequences = 400;
 const stepsEach = 80;

@@ -8,6 +8,9 @@ import { IntentStore } from '../../../src/kube/intent-store.ts';
 import { configOf, FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
 import { Replica } from '../failure/replica.ts';
 
+// Longer than it takes by far: machines may be busy.
+t.setTimeout(180_000);
+
 function hurtWorker(cluster: FakeCluster, at = 0, rank = 1) {
   const group = cluster.groups[at];
   const state = group === undefined ? undefined : cluster.podsOf(group).find(pod => pod.rank === rank);

@@ -8,6 +8,9 @@ import { LwsGroup, type LwsParts } from '../../builders/lws-group.ts';
 import { configOf, FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
 import { PreemptionReplica, type PreemptionReplicaOptions } from './preemption-replica.ts';
 
+// Longer than it takes by far: machines may be busy.
+t.setTimeout(180_000);
+
 const patienceMs = 5_000;
 
 /** Four racks of four nodes, all taken: by six groups of two that have a rack and a half each, or by singles. */

@@ -4,6 +4,9 @@ import { FakeClock } from '../kube/fake-clock.ts';
 import { FakeCluster, groupsOf } from './fake-cluster.ts';
 import { Replica } from './replica.ts';
 
+// Longer than it takes by far: machines may be busy.
+t.setTimeout(180_000);
+
 /** Limits out of the way and times short: here it is about steps, not about brakes. */
 const settings = {
   unhealthyAfterSeconds: 2,
