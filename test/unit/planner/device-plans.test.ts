@@ -4,6 +4,7 @@ import { berth, nvidia } from '../../../src/api/names.ts';
 import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import type { WantedClaim } from '../../../src/cluster/devices/claims.ts';
 import { decodeDeviceClass } from '../../../src/cluster/devices/decode-claim.ts';
+import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { decodeLeaderWorkerSet, decodeNamespace } from '../../../src/group/owner.ts';
 import { planGroup } from '../../../src/planner/plan.ts';
@@ -17,7 +18,7 @@ import {
   pcieRoot,
   wants,
 } from '../../builders/device-nodes.ts';
-import { addClaim, addTemplate, publish } from '../../builders/dra.ts';
+import { addClaim, addTemplate, onNode, publish } from '../../builders/dra.ts';
 import { labelOf, type NodeParts, nodeOf } from '../../builders/fleet.ts';
 import { LwsGroup, type LwsParts } from '../../builders/lws-group.ts';
 import { decode, groupInfoOf, inputOf } from '../../builders/planning.ts';
@@ -221,4 +222,49 @@ t.test('members that claim channels stay in one clique, off nodes of another Com
   const worker = { cpu: 1, claims: { channel: 'channel' } };
   t.same(plan(cache, { size: 2, worker }), ['b0 gpu-0 pcie', 'b1 gpu-0 pcie']);
   t.match(plan(cache, { name: 'three', size: 3, worker }), /one value of nvidia\.com\/gpu\.clique/);
+});
+
+t.test(
+  'bad input is told in the words of the refusal, and the worst of it costs the prediction alone',
+  async t => {
+    const cache = worldOf({ nodes: inRack('r0', 'a', 'b'), slices: { a: p4dLike() }, templates: [] });
+    const asking = (name: string, template: WantedClaim): LwsParts => {
+      addTemplate(cache, template);
+      return { name, size: 2, worker: { cpu: 1, claims: { devices: template.name } } };
+    };
+    t.match(
+      plan(cache, asking('classless', wants('classless', { gpu: ['no-such-class', 1] }))),
+      /2 of 2 nodes cannot take any of them: 2 claims cannot be allocated \(.*no-such-class/,
+    );
+    const bomb = `[${'1,'.repeat(200)}1].all(a, ${'[1,2,3,4].all(b, '.repeat(3)}true)))) || true`;
+    const selectors = [{ cel: { expression: bomb } }];
+    t.same(plan(cache, asking('bomb', wants('bomb', { gpu: { deviceClassName: 'gpu', selectors } }))), [
+      'a',
+      'a',
+    ]);
+    for (const [index, slice] of onNode(p4dLike(), 'b').entries())
+      cache.resourceSlices.upsert({ ...decodeResourceSlice(slice), sliceCount: index + 2 });
+    t.same(
+      plan(cache, asking('half-published', wants('half', { gpu: ['gpu', 4] }))),
+      ['a gpu-0 gpu-1 gpu-2 gpu-3 numa', 'a gpu-4 gpu-5 gpu-6 gpu-7 numa'],
+      'nothing of a pool that is not complete is used',
+    );
+  },
+);
+
+t.test('a node with 128 devices of 32 attributes is planned like any other', async t => {
+  const attributes = Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`a${index}`, `v${index}`]));
+  const many = Array.from({ length: 128 }, (_, index) =>
+    gpu(index, { ...attributes, [pcieRoot]: `pci${index >> 3}` }),
+  );
+  const cache = worldOf({
+    nodes: inRack('r0', 'a'),
+    slices: { a: gpusAndNics(many, []) },
+    templates: [wants('eight', { gpu: ['gpu', 8] })],
+  });
+  const lines = plan(cache, { size: 16, worker: { cpu: 1, claims: { devices: 'eight' } } });
+  t.ok(
+    Array.isArray(lines) && lines.every(line => line.endsWith(' pcie')),
+    'all sixteen have a root of their own',
+  );
 });
