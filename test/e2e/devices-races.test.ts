@@ -111,6 +111,10 @@ t.test('devices that change hands between plan and bind', async t => {
     await Promise.all([...nodes.keys()].map(node => takeDevices(cluster, fillers, node, node, allGpus)));
     await createPairs(cluster, namespace);
     t.comment(`it waits: ${await sentenceOn(cluster, namespace, 'llama-0')}`);
+    // While Berth is down the API server takes no member.
+    await until('all members to be there', 30_000, async () => {
+      return (await listPods(cluster, namespace)).length === size;
+    });
     t.strictSame(await listClaims(cluster, namespace), [], 'no claim is made for pods without a plan');
 
     await berth.kill();
