@@ -9,6 +9,7 @@ import { topologyLevels } from './config.ts';
 import { makeFailureResponse } from './failure-response.ts';
 import { sleep, systemClock } from './kube/clock.ts';
 import { LeaseElection } from './kube/lease-election.ts';
+import { readServerVersion, remakesDeletedClaims } from './kube/server-version.ts';
 import { makePlacement } from './placement.ts';
 import { makePreemption } from './preemption-response.ts';
 import { makeReflectors } from './reflectors.ts';
@@ -69,6 +70,8 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   const servers: readonly FastifyInstance[] = [webhookServer, ...(extenderServer ? [extenderServer] : [])];
 
   let acting = false;
+  /** Until the release is known nobody deletes a claim. */
+  let claimsAreRemade = false;
   let takeOvers = 0;
   const lease = new LeaseElection({
     client,
@@ -103,6 +106,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     announcements,
     whyImpossible,
     mayAct,
+    remakesClaims: () => claimsAreRemade,
     onWaits: (key, reason) => preemption.onWaits(key, reason),
     clock,
   });
@@ -143,6 +147,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
         log.error({ err: error }, 'cluster could not be read after acquiring the lease');
       return;
     }
+    claimsAreRemade = await readVersion();
     // The first plan must keep off the nodes that cost a group its place under the last holder.
     await readIntents(() => own === takeOvers && lease.isHolder(clock.nowMs()));
     // Lost and acquired again meanwhile: what was read may lack what another holder wrote in between.
@@ -152,6 +157,16 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     controller.reviewAll();
     preemption.takeOver();
     failure.takeOver();
+  }
+
+  async function readVersion(): Promise<boolean> {
+    try {
+      const version = await readServerVersion(client);
+      return version !== undefined && remakesDeletedClaims(version);
+    } catch (error) {
+      log.warn({ err: error }, 'the release of the API server could not be read; no claim is made anew');
+      return false;
+    }
   }
 
   /** Tried again for a while; placement does not wait for ever for a right that is missing. */

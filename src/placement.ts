@@ -17,6 +17,7 @@ export interface PlacementParts extends BerthOptions {
   readonly announcements: Announcements;
   readonly whyImpossible: ImpossibleDemands['why'];
   readonly mayAct: () => boolean;
+  readonly remakesClaims: () => boolean;
   /** Hears of every group that waits, with the reason; what it answers is added to why. */
   readonly onWaits: (key: string, reason: string) => string | undefined;
   readonly clock: Clock;
@@ -38,6 +39,7 @@ export function makePlacement({
   announcements,
   whyImpossible,
   mayAct,
+  remakesClaims,
   onWaits,
   clock,
 }: PlacementParts): Placement {
@@ -87,6 +89,7 @@ export function makePlacement({
     report,
     nowMs: time.nowMs,
     mayAct,
+    remakesClaims,
     strandedAfterMs: strandedAfterSeconds * 1000,
     replanBudget: { perGroup: replanBudget.perGroup, windowMs: replanBudget.perMinutes * 60_000 },
     membersLateAfterMs: membersLateAfterSeconds * 1000,

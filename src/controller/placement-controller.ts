@@ -49,6 +49,8 @@ export interface PlacementControllerOptions {
   /** How often members of one group may be made anew for a better seat. */
   readonly replanBudget: { readonly perGroup: number; readonly windowMs: number };
   readonly membersLateAfterMs: number;
+  /** Whether claims that are deleted are made again soon; see kube/server-version.ts. */
+  readonly remakesClaims: () => boolean;
   /** Hears of every group that waits, with the reason; what it answers is added to why. */
   readonly onWaits: (key: string, reason: string) => string | undefined;
   readonly makeQueue: (process: (key: string) => Promise<void>) => WorkQueue;
@@ -382,7 +384,8 @@ export class PlacementController {
 
   /** kube-controller-manager makes a deleted claim again when the pod is ungated, and then it is steered. */
   async #remakeClaims(pod: PodInfo, claims: readonly ClaimRecord[]): Promise<void> {
-    const { writes, report, mayAct } = this.#options;
+    const { writes, report, mayAct, remakesClaims } = this.#options;
+    if (!remakesClaims()) return;
     for (const claim of claims) {
       if (!mayAct()) throw new NotActing('the Lease was lost before the write');
       if (await writes.deleteClaim(claim)) report.claimRemade(pod, claim.name);

@@ -40,10 +40,17 @@ interface World {
   readonly mode?: 'pin' | 'extender';
   readonly singles?: boolean;
   readonly mayAct?: () => boolean;
+  readonly remakesClaims?: boolean;
 }
 
 /** A controller on a real cache, whose writes are recorded and answered when the test says so. */
-function world({ cache = cacheOf(fleet), mode = 'pin', singles = false, mayAct = () => true }: World = {}) {
+function world({
+  cache = cacheOf(fleet),
+  mode = 'pin',
+  singles = false,
+  mayAct = () => true,
+  remakesClaims = true,
+}: World = {}) {
   const labels = {
     [k8s.namespaceName]: 'serving',
     [berth.mode]: mode,
@@ -103,6 +110,7 @@ function world({ cache = cacheOf(fleet), mode = 'pin', singles = false, mayAct =
     report: new PlacementReport({ cache, sinks, log, ...time }),
     nowMs: time.nowMs,
     mayAct,
+    remakesClaims: () => remakesClaims,
     strandedAfterMs: 10_000,
     replanBudget: { perGroup: 5, windowMs: 600_000 },
     membersLateAfterMs: 5_000,
@@ -355,12 +363,12 @@ t.test('groups with claims', async t => {
     ...more,
   });
 
-  const withDevices = (steersClaims = true, annotations: Record<string, string> = {}) => {
+  const withDevices = (steersClaims = true, remakesClaims = true) => {
     const cache = new ClusterCache({ levels: fleet.levels, steersClaims });
     cache.nodes.replace(fleet.nodes.map(decodeNode));
     publish(cache, { a: p4dLike() });
-    addTemplate(cache, wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] }), { annotations });
-    const here = world({ cache });
+    addTemplate(cache, wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] }));
+    const here = world({ cache, remakesClaims });
     cache.leaderWorkerSets.upsert(decodeLeaderWorkerSet(claiming.owner()));
     cache.statefulSets.upsert(decodeStatefulSet(claiming.workerSet()));
     return here;
@@ -450,6 +458,7 @@ t.test('groups with claims', async t => {
         withDevices(),
       ],
       ['steering is off', claimOf(claiming.leader()), withDevices(false)],
+      ['nobody would make it again', claimOf(claiming.leader()), withDevices(true, false)],
       [
         'another pod had it',
         claimOf(claiming.leader(), { pod: { name: 'llm-0', uid: 'of-before', calls: 'devices' } }),

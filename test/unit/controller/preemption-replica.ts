@@ -105,6 +105,7 @@ export class PreemptionReplica {
       }),
       nowMs: time.nowMs,
       mayAct,
+      remakesClaims: () => true,
       strandedAfterMs: 10_000,
       replanBudget: { perGroup: 5, windowMs: 600_000 },
       membersLateAfterMs: 5_000,
