@@ -85,7 +85,12 @@ export function makeWebhookServer(
       enabled: () => config.devices.steerClaims && !config.observeOnly,
       namespaceMode: name => cache.namespace(name)?.mode,
       namespaceSteers: name => cache.claims.steers(name),
-      seatOf: seatLookup({ cache, synced, readPod: podReader(client) }),
+      seatOf: seatLookup({
+        cache,
+        synced,
+        readPod: podReader(client),
+        sleep: ms => new Promise(resolve => setTimeout(resolve, ms)),
+      }),
       devicesOfNode: node => cache.devicesOn(node),
       driverPolicy,
       offers: (body, device) => {

@@ -8,6 +8,7 @@ import { requestSources } from '../src/group/group-info.ts';
 import { groupKeyOf, isMembershipError, type Membership } from '../src/group/membership.ts';
 import { pinsPods, plansGroups } from '../src/group/owner.ts';
 import { decodePod, isGated, type PodInfo, podShare } from '../src/group/pod-info.ts';
+import { RecentMap } from '../src/kube/recent-map.ts';
 import type { Seat } from './claim.ts';
 
 export interface SeatLookup {
@@ -15,15 +16,26 @@ export interface SeatLookup {
   readonly synced: () => boolean;
   /** Reads a pod from the API server, for at most a second; undefined when it is not there or not in time. */
   readonly readPod: (namespace: string, name: string) => Promise<Pod | undefined>;
+  readonly sleep: (ms: number) => Promise<void>;
 }
+
+/**
+ * A plan is made within some tens of milliseconds as a rule. A claim that is refused costs kube-controller-manager a call
+ * of the few that it may make in a second, and an event; to wait costs it one of ten workers for a moment.
+ */
+const patienceMs = 300;
+const lookAgainMs = 20;
+const rememberedPods = 10_000;
 
 /**
  * What Berth knows of the place of the pod that a claim is made for. kube-controller-manager may be quicker than our watch:
  * a pod that the cache does not have is read live.
  */
-export function seatLookup({ cache, synced, readPod }: SeatLookup) {
+export function seatLookup({ cache, synced, readPod, sleep }: SeatLookup) {
   const share = podShare();
-  return async (namespace: string, podName: string, podUid: string): Promise<Seat> => {
+  /** Pods that were waited for already: their groups have no room, and they come again and again. */
+  const waitedFor = new RecentMap<string, true>(rememberedPods);
+  const look = async (namespace: string, podName: string, podUid: string): Promise<Seat> => {
     if (!synced()) return unknown;
     const known = cache.pod(podUid);
     if (known !== undefined) return seatOfPod(cache, known, true);
@@ -32,6 +44,17 @@ export function seatLookup({ cache, synced, readPod }: SeatLookup) {
     // It may have come while it was asked for.
     const now = cache.pod(podUid);
     return seatOfPod(cache, now ?? decodePod(live, share), now !== undefined);
+  };
+  return async (namespace: string, podName: string, podUid: string): Promise<Seat> => {
+    let seat = await look(namespace, podName, podUid);
+    if (seat.kind !== 'waiting' || waitedFor.get(podUid)) return seat;
+    waitedFor.set(podUid, true);
+    for (let waitedMs = 0; waitedMs < patienceMs && seat.kind === 'waiting'; waitedMs += lookAgainMs) {
+      await sleep(lookAgainMs);
+      // A pod that is still not seen is not asked for again and again.
+      if (cache.pod(podUid) !== undefined) seat = await look(namespace, podName, podUid);
+    }
+    return seat;
   };
 }
 

@@ -46,12 +46,17 @@ function worldOf({ mode = 'pin', demanded }: { mode?: string; demanded?: string 
 }
 
 /** The seat of a pod; the API server has the pods in `live`. */
-function seat(cache: ClusterCache, pod: Pod, { live = [] as Pod[], synced = true } = {}) {
+function seat(
+  cache: ClusterCache,
+  pod: Pod,
+  { live = [] as Pod[], synced = true, sleep = async (_ms: number): Promise<void> => {} } = {},
+) {
   const lookup = seatLookup({
     cache,
     synced: () => synced,
     readPod: async (namespace, name) =>
       live.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name),
+    sleep,
   });
   const { namespace = '', name = '', uid = '' } = pod.metadata;
   return lookup(namespace, name, uid);
@@ -119,4 +124,34 @@ t.test('what Berth does not place is none of its business, and unsynced it knows
   released.pods.upsert(decode(group.leader({ gated: false, node: 'a' })));
   t.match(await seat(released, group.leader()), { kind: 'not-ours' });
   t.same(await seat(cache, group.leader(), { synced: false }), { kind: 'unknown' });
+});
+
+t.test('a plan that is about to be made is waited for, once for each pod', async t => {
+  const cache = worldOf();
+  const leader = decode(group.leader());
+  cache.pods.upsert(leader);
+  let slept = 0;
+  const sleep = async (ms: number) => {
+    slept += ms;
+    if (slept !== 60) return;
+    cache.assumePlan(leader, plan);
+    cache.confirmPlan(leader, plan);
+  };
+  t.match(await seat(cache, group.leader(), { sleep }), { kind: 'planned', node: 'a' });
+  t.equal(slept, 60);
+
+  const full = worldOf();
+  full.pods.upsert(decode(group.leader()));
+  let waitedMs = 0;
+  const lookup = seatLookup({
+    cache: full,
+    synced: () => true,
+    readPod: async () => undefined,
+    sleep: async ms => {
+      waitedMs += ms;
+    },
+  });
+  for (const _ of [1, 2, 3])
+    t.same(await lookup('serving', group.leaderName, group.leaderUid()), { kind: 'waiting' });
+  t.equal(waitedMs, 300, 'and not a second time');
 });
