@@ -108,6 +108,25 @@ export const failureSchema = z
     ),
     excludeMinutes: number('excludeMinutes', 'plans keep off the failed node for so long'),
     reserveMinutes: number('reserveMinutes', 'the next place of an evicted group is kept for so long'),
+    excludeAfterSeconds: number(
+      'excludeAfterSeconds',
+      'a device is kept off new claims once evidence against it has stood for so long',
+    ),
+    probationSeconds: number('probationSeconds', 'and until it has been well for so long'),
+    flapCount: count('flapCount', 'a device that went bad so often', 2),
+    flapWindowSeconds: number('flapWindowSeconds', 'within so long', { min: 1 }),
+    quarantineHours: number('quarantineHours', 'is kept off new claims for so long, well or not', {
+      max: 720,
+    }),
+    excludeShare: share(
+      'excludeShare',
+      'at most this share of a driver, and at least one device, is kept off by suspicion',
+    ),
+    poisonDevices: count(
+      'poisonDevices',
+      'a group under which more devices went bad in 24 hours is to blame itself, and nothing is excluded for it any more',
+    ),
+    poisonNodes: count('poisonNodes', 'the same with nodes'),
     staleAfterSeconds: number('staleAfterSeconds', 'nothing is evicted when a watch was silent for longer', {
       min: 1,
     }),

@@ -4,6 +4,7 @@ import type { BerthOptions } from './berth-options.ts';
 import type { ClusterCache } from './cache/cluster-cache.ts';
 import { describeNext } from './cache/group-source.ts';
 import type { GroupView } from './cache/group-view.ts';
+import { ExclusionReport, type ExclusionSinks } from './controller/exclusion-report.ts';
 import { FailureController } from './controller/failure-controller.ts';
 import { FailureReport, type FailureReportSinks } from './controller/failure-report.ts';
 import { failureWrites } from './controller/failure-writes.ts';
@@ -12,6 +13,7 @@ import type { Claims } from './failure/claim.ts';
 import { isObstacle } from './group/group-info.ts';
 import type { SeatDevices } from './group/planned-devices.ts';
 import type { Clock } from './kube/clock.ts';
+import { ExclusionStore } from './kube/exclusion-store.ts';
 import { IntentStore } from './kube/intent-store.ts';
 import { WorkQueue } from './kube/work-queue.ts';
 import type { GroupPlan } from './planner/plan.ts';
@@ -44,6 +46,9 @@ export function makeFailureResponse(parts: FailureParts): FailureController {
     }),
     writes: failureWrites(client),
     report: new FailureReport({ cache, sinks: sinksOf(parts), log }),
+    exclusionStore: new ExclusionStore(client, 10_000),
+    exclusionReport: new ExclusionReport(cache, exclusionSinks(parts), log),
+    log,
     planAgain: (view, excluded) => planAgain(parts, view, excluded),
     devicesFor: (view, nodes) => devicesFor(parts, view, nodes),
     health,
@@ -94,6 +99,16 @@ function devicesFor(
   if (info === undefined || isObstacle(info) || info.demands.length !== nodes.length) return undefined;
   const own = new Set([...members.values(), ...leaving.values(), ...others]);
   return waiting.devicesOn(info, nodes, cache.snapshotWithout(own, [key]));
+}
+
+function exclusionSinks({ announcements, metrics }: FailureParts): ExclusionSinks {
+  const { devicesExcluded, devicesInUse, poisonGroups } = metrics;
+  return {
+    ownerEvent: (owner, type, reason, message) => announcements.ownerEvent(owner, type, reason, message),
+    setExcluded: counts => setCounts(devicesExcluded, counts),
+    setInUse: counts => setCounts(devicesInUse, counts),
+    setPoisonous: groups => poisonGroups.set(groups),
+  };
 }
 
 function sinksOf({ announcements, metrics }: FailureParts): FailureReportSinks {

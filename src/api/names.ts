@@ -80,6 +80,18 @@ export const berth = {
    * Berth may act on it.
    */
   confirmed: 'berth.dev/confirmed',
+  /**
+   * Taint of a device that Berth keeps off new claims, and label on the DeviceTaintRule that says so. Berth. The label is
+   * `fault`, or `quarantine` for a device that went bad again and again.
+   */
+  excluded: 'berth.dev/excluded',
+  /** Annotation on such a DeviceTaintRule. Berth. Versioned JSON, see src/kube/exclusion-store.ts. */
+  exclusion: 'berth.dev/exclusion',
+  /**
+   * Annotation of Berth's DeviceTaintRule, any value, or of a ResourceSlice, names of devices with commas. User. These
+   * devices are well: they come back without probation.
+   */
+  release: 'berth.dev/release',
   /** Annotation on the ConfigMap of Berth's configuration. User. Any value: nothing new is evicted. */
   halt: 'berth.dev/halt',
   /** Label on the ConfigMap of an intent to evict a group. Berth. `open` or `closed`. */

@@ -7,7 +7,13 @@ import type {
   DeviceClassRecord,
   PlannedClaim,
 } from '../cluster/devices/claims.ts';
-import { type Device, type DeviceSlice, deviceKey } from '../cluster/devices/device.ts';
+import {
+  type Device,
+  type DeviceId,
+  type DeviceKey,
+  type DeviceSlice,
+  deviceKey,
+} from '../cluster/devices/device.ts';
 import { type DeviceCatalog, withoutTakers } from '../cluster/devices/node-device-info.ts';
 import type { PoolState } from '../cluster/devices/pool-state.ts';
 import type { TaintRuleRecord } from '../cluster/devices/taint-rules.ts';
@@ -373,6 +379,12 @@ export class ClusterCache {
       this.#touchHolders(name);
       this.#nodesChanged = true;
     }
+    this.#settle();
+  }
+
+  /** Devices that no plan may use, though they may be published as healthy: as if a rule tainted them. */
+  setExcludedDevices(devices: ReadonlyMap<DeviceKey, DeviceId>): void {
+    this.#devices.setExclusions(devices);
     this.#settle();
   }
 

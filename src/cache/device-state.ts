@@ -1,7 +1,8 @@
 import type { DeviceRequestAllocationResult } from '../api/dra.ts';
+import { berth } from '../api/names.ts';
 import { CelSelectors } from '../cluster/devices/cel/engine.ts';
 import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from '../cluster/devices/claims.ts';
-import type { DeviceSlice } from '../cluster/devices/device.ts';
+import type { DeviceId, DeviceKey, DeviceSlice } from '../cluster/devices/device.ts';
 import { extendedResourceClasses } from '../cluster/devices/extended-resources.ts';
 import {
   type DeviceCatalog,
@@ -24,6 +25,7 @@ export interface DeviceHold {
   readonly results: readonly DeviceRequestAllocationResult[];
 }
 
+const exclusionTaint = { key: berth.excluded, effect: 'NoSchedule' };
 const noTakers: ReadonlySet<DevicesTaken> = new Set();
 
 /**
@@ -37,6 +39,8 @@ export class DeviceState {
   /** With what DeviceTaintRules add. */
   readonly #slices = new SliceIndex();
   readonly #rules = new Map<string, TaintRuleRecord>();
+  /** What Berth itself keeps off new claims, whether or not the API server has a rule for it; by device. */
+  readonly #exclusions = new Map<DeviceKey, TaintRuleRecord>();
   readonly #classes = new Map<string, DeviceClassRecord>();
   readonly #templates = new Map<string, ClaimTemplateRecord>();
   readonly #claims = new Map<string, ClaimRecord>();
@@ -127,6 +131,23 @@ export class DeviceState {
     return true;
   }
 
+  /** Sets all devices that no plan may use. */
+  setExclusions(devices: ReadonlyMap<DeviceKey, DeviceId>): void {
+    const changed: TaintRuleRecord[] = [];
+    for (const [key, rule] of this.#exclusions) {
+      if (devices.has(key)) continue;
+      this.#exclusions.delete(key);
+      changed.push(rule);
+    }
+    for (const [key, selector] of devices) {
+      if (this.#exclusions.has(key)) continue;
+      const rule = { name: 'berth', selector, taint: exclusionTaint, isConfirmed: false };
+      this.#exclusions.set(key, rule);
+      changed.push(rule);
+    }
+    if (changed.length > 0) this.#applyRules(changed);
+  }
+
   #applyRules(changed: readonly TaintRuleRecord[]): void {
     for (const slice of this.#published.values())
       if (changed.some(rule => concernsSlice(rule, slice))) this.#putSlice(slice);
@@ -137,7 +158,7 @@ export class DeviceState {
     const before = this.#slices.get(published.name);
     if (before !== undefined) this.#sliceChanged(before);
     if (!this.#hasDevices) this.#changedEverywhere();
-    const slice = withTaintRules(published, this.#rules.values());
+    const slice = withTaintRules(published, [...this.#rules.values(), ...this.#exclusions.values()]);
     this.#slices.put(slice);
     this.#sliceChanged(slice);
   }

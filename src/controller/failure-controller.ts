@@ -1,11 +1,13 @@
 import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
+import type { DeviceId } from '../cluster/devices/device.ts';
 import type { Braked } from '../failure/brakes.ts';
 import { type FailureMode, goesAsFarAs } from '../failure/settings.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
+import { DeviceExclusions, type DeviceExclusionsOptions } from './device-exclusions.ts';
 import { FailureBook, type IntentStorePort } from './failure-book.ts';
 import { FailureEvictor, type FailureEvictorOptions } from './failure-evictor.ts';
 import { keepsItsName } from './failure-facts.ts';
@@ -14,8 +16,9 @@ import type { FailureReport } from './failure-report.ts';
 import { FailureWatch } from './failure-watch.ts';
 
 export interface FailureControllerOptions
-  extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'holderForMs'>,
-    Pick<FailureEvictorOptions, 'devicesFor'> {
+  extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'holderForMs' | 'whyInUse'>,
+    Pick<FailureEvictorOptions, 'devicesFor'>,
+    Pick<DeviceExclusionsOptions, 'exclusionStore' | 'exclusionReport' | 'log'> {
   readonly cache: ClusterCache;
   readonly store: IntentStorePort;
   readonly report: FailureReport;
@@ -27,6 +30,9 @@ export interface FailureControllerOptions
 
 const reviewKey = 'review';
 const nodesKey = 'nodes';
+const devicesKey = 'devices';
+/** Devices are looked at so seldom, however many signals come: a look takes all of them. */
+const devicesMs = 100;
 /** A brake may come off without any change that would bring the group back. */
 const longestWaitMs = 10_000;
 const shortestWaitMs = 50;
@@ -42,6 +48,7 @@ export class FailureController {
   readonly #book: FailureBook;
   readonly #judge: FailureJudge;
   readonly #evictor: FailureEvictor;
+  readonly #exclusions: DeviceExclusions;
   #holderSinceMs: number | undefined;
 
   constructor(options: FailureControllerOptions) {
@@ -57,7 +64,14 @@ export class FailureController {
       onReset: name => watch.acknowledge(name),
     });
     const holderForMs = () => (this.#holderSinceMs === undefined ? 0 : nowMs() - this.#holderSinceMs);
-    const judge = new FailureJudge({ ...options, book, watch, holderForMs });
+    const exclusions = new DeviceExclusions({
+      ...options,
+      acts: () => this.#acts() && book.isRead,
+      isHalted: () => store.isHalted(),
+    });
+    const whyInUse = (device: DeviceId) => exclusions.whyInUse(device);
+    const judge = new FailureJudge({ ...options, book, watch, holderForMs, whyInUse });
+    this.#exclusions = exclusions;
     this.#watch = watch;
     this.#book = book;
     this.#judge = judge;
@@ -83,6 +97,7 @@ export class FailureController {
     const { settings, claims } = this.#options;
     if (!goesAsFarAs(settings.mode, 'cordon') && claims.mode === 'off') return;
     await this.#book.refresh();
+    this.#excludeDevices();
     this.#excludeNodes();
   }
 
@@ -90,6 +105,7 @@ export class FailureController {
   takeOver(): void {
     this.#book.expire();
     this.#holderSinceMs = this.#options.nowMs();
+    this.#exclusions.takeOver();
     this.#queue.add(reviewKey);
   }
 
@@ -123,9 +139,11 @@ export class FailureController {
 
   #changed(change: CacheChange): void {
     if (change.kind === 'group') this.#queue.add(`group:${change.key}`);
-    if (change.kind === 'pool')
+    if (change.kind === 'pool') {
       for (const group of this.#watch.lookAtPool(change.driver, change.pool))
         this.#queue.add(`group:${group}`);
+      this.#queue.addAfter(devicesKey, devicesMs);
+    }
     if (change.kind !== 'node') return;
     for (const group of this.#watch.lookAtNode(change.name)) this.#queue.add(`group:${group}`);
     this.#queue.add(nodesKey);
@@ -134,6 +152,7 @@ export class FailureController {
   async #process(key: string): Promise<void> {
     if (key === reviewKey) return this.#review();
     if (key === nodesKey) return this.#excludeNodes();
+    if (key === devicesKey) return this.#lookAtDevices();
     await this.#processGroup(key.slice('group:'.length));
   }
 
@@ -147,6 +166,7 @@ export class FailureController {
     // Every replica answers admission and the scheduler, so every one must know what to keep off.
     this.#excludeNodes();
     this.#evictor.keepPlaces(this.#book.open);
+    this.#queue.add(devicesKey);
     if (!holds) return;
     if (!this.#acts()) return this.standDown();
     for (const bad of this.#book.bad) report.badIntent(bad);
@@ -155,9 +175,29 @@ export class FailureController {
     await this.#book.prune();
   }
 
+  async #lookAtDevices(): Promise<void> {
+    this.#excludeDevices();
+    // What a group is told to be poisonous for may be nodes.
+    this.#excludeNodes();
+    const afterMs = await this.#exclusions.write();
+    if (afterMs !== undefined) this.#queue.addAfter(devicesKey, afterMs);
+  }
+
+  #excludeDevices(): void {
+    const dueInMs = this.#exclusions.look({
+      troubles: this.#watch.deviceTroubles(),
+      totals: this.#watch.deviceTotals,
+      intents: this.#book.intents,
+    });
+    if (dueInMs !== undefined) this.#queue.addAfter(devicesKey, Math.max(shortestWaitMs, dueInMs));
+  }
+
   async #processGroup(key: string): Promise<void> {
     const { changed, unripeMs } = this.#watch.lookAtGroup(key);
-    if (changed) this.#excludeNodes();
+    if (changed) {
+      this.#excludeNodes();
+      this.#queue.addAfter(devicesKey, devicesMs);
+    }
     if (unripeMs !== undefined) this.#again(key, unripeMs);
     if (!this.#acts() || !this.#book.isRead) return;
     try {
@@ -248,7 +288,9 @@ export class FailureController {
   }
 
   #excludeNodes(): void {
-    this.#watch.excludeNodes(this.#book.intents, this.#options.wallMs());
+    this.#watch.excludeNodes(this.#book.intents, this.#options.wallMs(), (group, node) =>
+      this.#exclusions.isPoisoned(group, node),
+    );
   }
 
   #again(key: string, afterMs: number): void {

@@ -1,6 +1,7 @@
 import { lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
+import type { DeviceId } from '../cluster/devices/device.ts';
 import { decodeNode } from '../cluster/node-info.ts';
 import {
   type BlastFacts,
@@ -57,6 +58,8 @@ export interface FailureJudgeOptions {
   readonly apiCalls: () => { readonly total: number; readonly failed: number };
   /** Since when this process holds the Lease. */
   readonly holderForMs: () => number;
+  /** Why new claims are not kept off a device that failed; undefined when they are. */
+  readonly whyInUse: (device: DeviceId) => string | undefined;
   /** Plans the group as if its own pods were not there, off these nodes (name -> cause) besides those excluded anyhow. */
   readonly planAgain: (
     view: GroupView,
@@ -305,6 +308,7 @@ export class FailureJudge {
       placed: isPlaced(cache, view, incarnation),
       class: fault.class,
       blast: this.#blastOf(fault),
+      inUse: fault.device === undefined ? undefined : this.#options.whyInUse(fault.device),
       ripeInMs: ripeInMs(evidence, nowMs()),
       doomed: incarnation.leader === undefined || incarnation.leader.terminating,
       budgetsForbid: whyBudgetsForbid(incarnation.pods, cache.disruptionBudgets(namespace)),

@@ -1,4 +1,5 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
 import type { BadTally, BadThing } from '../failure/bad-things.ts';
 import type { BreakerName, BreakerReading, LabelledNode } from '../failure/breakers.ts';
@@ -11,7 +12,8 @@ import {
   massFailure,
 } from '../failure/breakers.ts';
 import type { Claims } from '../failure/claim.ts';
-import { type Evidence, EvidenceLedger, ripeInMs } from '../failure/evidence.ts';
+import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failure/evidence.ts';
+import type { DeviceTrouble } from '../failure/exclusions.ts';
 import { memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
@@ -139,8 +141,52 @@ export class FailureWatch {
     return counts;
   }
 
-  /** Nodes that no plan may use: those with a fault now, and for a while those that cost a group its place. */
-  excludeNodes(intents: readonly Intent[], wallMs: number): void {
+  /** Devices by driver, those included that were there a moment ago. */
+  get deviceTotals(): ReadonlyMap<string, number> {
+    return this.#pools.totals;
+  }
+
+  /** What stands against single devices now, the worst of each. */
+  deviceTroubles(): ReadonlyMap<DeviceKey, DeviceTrouble> {
+    const troubles = new Map<DeviceKey, DeviceTrouble>();
+    for (const { sighting, firstSeenMs } of this.#ledger.all()) {
+      const { device, cause, debounceMs, podUid, class: of } = sighting;
+      // Of a rule that means many devices the devices are not to blame, and of a driver that starts anew neither.
+      if (device === undefined || of === 'info' || isOfWideRule(sighting) || !this.#isThere(device)) continue;
+      const key = deviceKey(device);
+      const known = troubles.get(key);
+      const isWorse = known === undefined || (of === 'certain' && known.class === 'suspect');
+      const group = podUid === undefined ? undefined : this.#groupOf(podUid);
+      troubles.set(key, {
+        device,
+        class: isWorse ? of : known.class,
+        cause: isWorse ? cause : known.cause,
+        firstSeenMs: Math.min(firstSeenMs, known?.firstSeenMs ?? firstSeenMs),
+        debounceMs: Math.min(debounceMs, known?.debounceMs ?? debounceMs),
+        groups: [...new Set([...(known?.groups ?? []), ...(group === undefined ? [] : [group])])],
+      });
+    }
+    return troubles;
+  }
+
+  #isThere({ driver, pool }: DeviceId): boolean {
+    return this.#options.cache.devicePool(driver, pool) !== undefined;
+  }
+
+  #groupOf(podUid: string): string | undefined {
+    const membership = this.#options.cache.pod(podUid)?.membership;
+    return membership === undefined || isMembershipError(membership) ? undefined : groupKeyOf(membership);
+  }
+
+  /**
+   * Nodes that no plan may use: those with a fault now, and for a while those that cost a group its place, unless the group
+   * is to blame for them.
+   */
+  excludeNodes(
+    intents: readonly Intent[],
+    wallMs: number,
+    isPoisoned: (group: string, node: string) => boolean = () => false,
+  ): void {
     const { cache, settings } = this.#options;
     const excluded = new Map<string, string>();
     if (goesAsFarAs(settings.mode, 'cordon')) {
@@ -150,10 +196,11 @@ export class FailureWatch {
           continue;
         if (cache.node(sighting.nodeName) !== undefined) excluded.set(sighting.nodeName, sighting.cause);
       }
-      for (const { avoid, times } of intents) {
+      for (const { avoid, times, group } of intents) {
         if (wallMs - times.intent >= settings.excludeMinutes * 60_000) continue;
         for (const { node, nodeUid, cause } of avoid)
-          if (cache.node(node)?.uid === nodeUid && !excluded.has(node)) excluded.set(node, cause);
+          if (!isPoisoned(group, node) && cache.node(node)?.uid === nodeUid && !excluded.has(node))
+            excluded.set(node, cause);
       }
     }
     const text = JSON.stringify([...excluded].sort());

@@ -17,6 +17,7 @@ export type BrakeName =
   | 'domain-failure'
   | 'device-failure'
   | 'blast-radius'
+  | 'exclusion'
   | 'rate'
   | 'in-flight'
   | 'restart-budget'
@@ -49,6 +50,8 @@ export interface BrakeFacts {
   readonly deviceMass: BreakerState;
   /** How many groups the one object behind the fault hits; undefined where no single object could hit many. */
   readonly blast: BlastFacts | undefined;
+  /** Why new claims are not kept off the device that failed; undefined when they are, or none failed. */
+  readonly inUse?: string | undefined;
   /** All members are Ready. */
   readonly serving: boolean;
   /** The leader is terminating already: the group goes whatever Berth does. */
@@ -202,6 +205,14 @@ export const brakes: readonly Brake[] = [
       const limit = Math.max(settings.blastMaxGroups, Math.floor(settings.blastMaxShare * groups));
       return blast.groupsHit > limit ? hold(blastText(blast.origin), lookAgainMs) : undefined;
     },
+  },
+  {
+    // Its next place could be the same device.
+    name: 'exclusion',
+    stopsBegun: false,
+    stopsDoomed: false,
+    holds: 'failures',
+    check: ({ inUse }) => (inUse === undefined ? undefined : hold(inUse, 1_000)),
   },
   {
     name: 'rate',

@@ -114,11 +114,16 @@ export function deviceMeant(
   return named.length === 1 ? named[0] : undefined;
 }
 
-/** Whether new claims keep off a device by themselves. */
-export function isKeptOff({ state, taints }: DeviceFacts): boolean {
+/** Whether new claims keep off a device without Berth's doing. */
+export function isKeptOff(device: DeviceFacts): boolean {
   return (
-    state !== 'published' || taints.some(({ effect }) => effect === 'NoSchedule' || effect === 'NoExecute')
+    !isPublished(device) || ['NoSchedule', 'NoExecute'].some(effect => taintsOf(device, effect).length > 0)
   );
+}
+
+/** Whether a device is there to be had at all. */
+export function isPublished({ state }: DeviceFacts): boolean {
+  return state === 'published';
 }
 
 /** `device gpu-3 of pool node-a (gpu.nvidia.com)` */

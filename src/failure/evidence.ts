@@ -99,7 +99,8 @@ function plainer(a: Sighting, b: Sighting): Sighting {
   return b.debounceMs < a.debounceMs ? b : a;
 }
 
-function isOfWideRule({ origin }: Sighting): boolean {
+/** It is told by a rule that can mean many devices. */
+export function isOfWideRule({ origin }: Sighting): boolean {
   return origin?.kind === 'rule' && !origin.isNarrow;
 }
 

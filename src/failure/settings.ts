@@ -38,6 +38,20 @@ export interface FailureSettings {
   /** The next place of an evicted group is kept free for so long. */
   readonly reserveMinutes: number;
 
+  /** A device is excluded once evidence against it has stood for so long. */
+  readonly excludeAfterSeconds: number;
+  /** It comes back when it has been well for so long. */
+  readonly probationSeconds: number;
+  /** A device that went bad so often within the window stays excluded for `quarantineHours`. */
+  readonly flapCount: number;
+  readonly flapWindowSeconds: number;
+  readonly quarantineHours: number;
+  /** At most this share of a driver's devices is excluded by suspicion, and at least one. */
+  readonly excludeShare: number;
+  /** Nothing is excluded any more for a group under which more devices or nodes than these went bad within 24 h. */
+  readonly poisonDevices: number;
+  readonly poisonNodes: number;
+
   /** Nothing is evicted when any watch has been silent for longer. */
   readonly staleAfterSeconds: number;
   /** A new holder of the Lease evicts nothing for so long. */
@@ -110,6 +124,14 @@ export const defaultFailureSettings: FailureSettings = {
   fencingAfterSeconds: 30,
   excludeMinutes: 60,
   reserveMinutes: 10,
+  excludeAfterSeconds: 3,
+  probationSeconds: 600,
+  flapCount: 3,
+  flapWindowSeconds: 1800,
+  quarantineHours: 24,
+  excludeShare: 0.1,
+  poisonDevices: 3,
+  poisonNodes: 2,
   staleAfterSeconds: 90,
   newHolderSeconds: 30,
   apiFailureShare: 0.2,

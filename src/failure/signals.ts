@@ -1,6 +1,6 @@
 import type { Taint, Toleration } from '../api/kubernetes.ts';
 import { tolerates } from '../cluster/taints.ts';
-import { deviceMeant, deviceSignals, isKeptOff } from './device-signals.ts';
+import { deviceMeant, deviceSignals } from './device-signals.ts';
 import { nodeSignals } from './node-signals.ts';
 import type { FailureSettings } from './settings.ts';
 import type { DeviceFacts, Finding, MemberFacts, NodeFacts, Sighting, Signal } from './signal.ts';
@@ -18,8 +18,8 @@ const nodeBlamingReasons: readonly string[] = ['DeletionByTaintManager', 'Deleti
 export const signals: readonly Signal[] = [
   ...deviceSignals,
   {
-    // With device plugins the kubelet picks the device, so only the node can be avoided. Nor does anything keep new
-    // claims off a device of which the kubelet alone says that it is sick.
+    // With device plugins the kubelet picks the device, so only the node can be avoided; a device of a claim is excluded
+    // by itself.
     name: 'DeviceUnhealthy',
     class: 'suspect',
     scope: 'member',
@@ -29,7 +29,7 @@ export const signals: readonly Signal[] = [
         const device = deviceMeant(resource, resourceID, devices);
         return {
           entity: device?.key ?? `${pod.uid}/${resource}/${resourceID}`,
-          blamesNode: device === undefined || !isKeptOff(device),
+          blamesNode: device === undefined,
           ...(device && { device: device.id }),
           cause: `device ${resourceID} (${resource}) of ${pod.name} on ${nodeName} is unhealthy${message === '' ? '' : `: ${message}`}`,
           debounceMs: settings.unhealthyAfterSeconds * 1000,

@@ -45,6 +45,9 @@ export interface Metrics {
   readonly intentsOpen: Gauge<'phase'>;
   readonly recovery: Histogram<'step'>;
   readonly failures: Gauge<'signal'>;
+  readonly devicesExcluded: Gauge<'driver'>;
+  readonly devicesInUse: Gauge<'driver'>;
+  readonly poisonGroups: Gauge;
   readonly preemptions: Counter<'outcome'>;
   readonly preemptionVictims: Counter<'kind'>;
   readonly reflectorRelists: Counter<'resource' | 'cause'>;
@@ -235,6 +238,23 @@ function failureMetrics(registry: Registry) {
       name: 'berth_failures',
       help: 'Groups that a failure hurts now.',
       labelNames: ['signal'],
+      registers,
+    }),
+    devicesExcluded: new Gauge({
+      name: 'berth_devices_excluded',
+      help: 'Devices that Berth keeps off new claims.',
+      labelNames: ['driver'],
+      registers,
+    }),
+    devicesInUse: new Gauge({
+      name: 'berth_devices_suspect_in_use',
+      help: 'Devices with evidence against them that are left in use: too many are suspect, or their group is to blame.',
+      labelNames: ['driver'],
+      registers,
+    }),
+    poisonGroups: new Gauge({
+      name: 'berth_poison_groups',
+      help: 'Groups that broke more devices or nodes within 24 hours than bad luck explains.',
       registers,
     }),
   } satisfies Partial<Metrics>;

@@ -57,7 +57,12 @@ export function decodeResourceSlice(raw: ResourceSlice): DeviceSlice {
     sharedCounters: counterAmounts(spec['sharedCounters'], 'spec.sharedCounters', 'name'),
     ...(usesCompatibilityGroups(spec['devices']) && { usesCompatibilityGroups: true }),
     ...(raw.metadata.annotations?.[berth.confirmed] !== undefined && { isConfirmed: true }),
+    ...vouchedFor(raw.metadata.annotations?.[berth.release]),
   };
+}
+
+function vouchedFor(text: string | undefined): Pick<DeviceSlice, 'vouchedFor'> {
+  return text === undefined ? {} : { vouchedFor: text.split(',').map(name => name.trim()) };
 }
 
 function sliceReach(spec: Readonly<Record<string, unknown>>): Reach {

@@ -92,6 +92,8 @@ export interface DeviceSlice {
   readonly usesCompatibilityGroups?: boolean | undefined;
   /** An administrator says that it is meant to hurt as many groups as it does (annotation `berth.dev/confirmed`). */
   readonly isConfirmed?: boolean | undefined;
+  /** Names of devices that an administrator vouches for (annotation `berth.dev/release`). */
+  readonly vouchedFor?: readonly string[] | undefined;
 }
 
 /** What is taken of the devices: allocations of claims, or places that plans keep. */

@@ -17,6 +17,14 @@ export interface TaintRuleRecord {
   readonly taint: DeviceTaint;
   /** Annotation `berth.dev/confirmed` is there. */
   readonly isConfirmed: boolean;
+  /** Of one that bears Berth's label. */
+  readonly ofBerth?: {
+    readonly uid: string;
+    /** Annotation `berth.dev/exclusion` as written. */
+    readonly record: string;
+    /** Annotation `berth.dev/release` is there. */
+    readonly isReleased: boolean;
+  };
 }
 
 /**
@@ -39,6 +47,13 @@ export function decodeTaintRule({ metadata, spec }: DeviceTaintRule): TaintRuleR
     },
     taint: given as unknown as DeviceTaint,
     isConfirmed: metadata.annotations?.[berth.confirmed] !== undefined,
+    ...(metadata.labels?.[berth.excluded] !== undefined && {
+      ofBerth: {
+        uid: metadata.uid ?? '',
+        record: metadata.annotations?.[berth.exclusion] ?? '',
+        isReleased: metadata.annotations?.[berth.release] !== undefined,
+      },
+    }),
   };
 }
 

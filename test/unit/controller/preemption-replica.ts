@@ -1,4 +1,5 @@
 import type { ClusterCache } from '../../../src/cache/cluster-cache.ts';
+import { ExclusionReport } from '../../../src/controller/exclusion-report.ts';
 import { FailureController } from '../../../src/controller/failure-controller.ts';
 import { FailureReport } from '../../../src/controller/failure-report.ts';
 import { failureWrites } from '../../../src/controller/failure-writes.ts';
@@ -15,6 +16,7 @@ import { WaitingList } from '../../../src/controller/waiting-list.ts';
 import type { PreemptionMode } from '../../../src/failure/claim.ts';
 import { defaultFailureSettings } from '../../../src/failure/settings.ts';
 import type { ApiClient, ApiRequest } from '../../../src/kube/api-client.ts';
+import { ExclusionStore } from '../../../src/kube/exclusion-store.ts';
 import { IntentStore } from '../../../src/kube/intent-store.ts';
 import { PreemptionStore } from '../../../src/kube/preemption-store.ts';
 import { RecordMaps } from '../../../src/kube/record-maps.ts';
@@ -117,6 +119,13 @@ export class PreemptionReplica {
       settings: { ...defaultFailureSettings, newHolderSeconds: 0 },
       claims: { mode, of: uid => this.preemption.claimOf(uid) },
       store: intents,
+      exclusionStore: new ExclusionStore(client, 1_000),
+      exclusionReport: new ExclusionReport(
+        cache,
+        { ownerEvent: ignore, setExcluded: ignore, setInUse: ignore, setPoisonous: ignore },
+        silentLog,
+      ),
+      log: silentLog,
       writes: failureWrites(client),
       report: new FailureReport({
         cache,

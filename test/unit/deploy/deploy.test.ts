@@ -142,6 +142,7 @@ t.test('rights', async t => {
     t.same(found.sort(), [
       'components/failure berth-evict: create pods/eviction',
       'components/failure berth-evict: delete statefulsets',
+      'components/failure berth-exclude: create,delete devicetaintrules',
       'components/failure berth-records: create,update,delete configmaps',
       'components/replan berth-replan: delete pods',
       'components/steering berth-steer: delete resourceclaims',

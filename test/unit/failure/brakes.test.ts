@@ -106,6 +106,7 @@ t.test('every brake holds on its own side and not on the other', async t => {
         { blast: blast({ groupsHit: 100, isConfirmed: true }) },
       ],
     },
+    exclusion: { holds: [{ inUse: 'its device is in use' }], free: [] },
     rate: { holds: [history({ rateWaitMs: 1 })], free: [history({ domainWaitMs: 1 })] },
     'in-flight': {
       holds: [

@@ -1,6 +1,6 @@
 import type { DeviceTaint, DeviceTaintRule, ResourceClaim, ResourceSlice } from '../../../src/api/dra.ts';
 import type { ConfigMap, LeaderWorkerSet, Node, Pod, StatefulSet } from '../../../src/api/kubernetes.ts';
-import { berth } from '../../../src/api/names.ts';
+import { berth, k8s } from '../../../src/api/names.ts';
 import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { decodeResourceClaim } from '../../../src/cluster/devices/decode-claim.ts';
 import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
@@ -80,6 +80,9 @@ export class FakeCluster implements ApiClient {
   /** By node, where devices come by claims. */
   readonly slices = new Map<string, ResourceSlice>();
   readonly taintRules = new Map<string, DeviceTaintRule>();
+  /** Whether the API server serves DeviceTaintRules, and what was done to them: `create <name>` or `delete <name>`. */
+  servesTaintRules = false;
+  readonly ruleWrites: string[] = [];
   /** By name of the set; 0 for others. */
   readonly priorities = new Map<string, number>();
   readonly #gated: boolean;
@@ -239,6 +242,12 @@ export class FakeCluster implements ApiClient {
         return {
           items: [...this.slices.values()].filter(slice => isSelected(slice, query?.['fieldSelector'])),
         };
+      case 'GET ':
+        return { resources: this.servesTaintRules ? [{ name: 'devicetaintrules' }] : [] };
+      case 'POST devicetaintrules':
+        return this.#createRule(body as DeviceTaintRule);
+      case 'DELETE devicetaintrules':
+        return this.#deleteRule(this.#found(this.taintRules.get(name)), body);
       case 'GET devicetaintrules':
         return { items: [...this.taintRules.values()] };
       case 'GET resourceclaims':
@@ -341,6 +350,24 @@ export class FakeCluster implements ApiClient {
     });
     this.configMaps.set(name, stored);
     return stored;
+  }
+
+  #createRule(rule: DeviceTaintRule): DeviceTaintRule {
+    const { name = '' } = rule.metadata;
+    if (this.taintRules.has(name))
+      throw new ApiError({ status: 409, reason: 'AlreadyExists', message: 'it exists' });
+    this.#version += 1;
+    const stored = { ...rule, metadata: { ...rule.metadata, uid: `rule-${this.#version}` } };
+    this.taintRules.set(name, stored);
+    this.ruleWrites.push(`create ${name}`);
+    return stored;
+  }
+
+  #deleteRule({ metadata: { name = '', uid } }: DeviceTaintRule, options: unknown): object {
+    if (deletion(options).uid !== uid) throw conflict();
+    this.taintRules.delete(name);
+    this.ruleWrites.push(`delete ${name}`);
+    return {};
   }
 
   /** Garbage collector and kubelets. */
@@ -465,7 +492,11 @@ export class FakeCluster implements ApiClient {
       { type: 'Ready', status: this.nowMs >= state.readyAtMs ? 'True' : 'False' },
       ...(disruption === undefined ? [] : [{ type: 'DisruptionTarget', status: 'True', reason: disruption }]),
     ];
-    const resources = [{ resourceID: 'GPU-0', health: state.unhealthy ? 'Unhealthy' : 'Healthy' }];
+    const health = state.unhealthy ? 'Unhealthy' : 'Healthy';
+    const [name, resourceID] = this.#claims
+      ? ['claim:gpus', `${deviceDriver}/${pod.spec.nodeName}/gpu-1`]
+      : ['nvidia.com/gpu', 'GPU-0'];
+    const resources = [{ resourceID, health }];
     return {
       ...pod,
       metadata: {
@@ -476,9 +507,7 @@ export class FakeCluster implements ApiClient {
       status: {
         phase: 'Running',
         conditions,
-        containerStatuses: [
-          { name: 'main', allocatedResourcesStatus: [{ name: 'nvidia.com/gpu', resources }] },
-        ],
+        containerStatuses: [{ name: 'main', allocatedResourcesStatus: [{ name, resources }] }],
       },
     };
   }
@@ -498,6 +527,7 @@ export class FakeCluster implements ApiClient {
             name: `${name}-gpus`,
             namespace,
             uid: `claim-${uid}`,
+            annotations: { [k8s.podClaimName]: 'gpus' },
             ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name, uid, controller: true }],
           },
           spec: {},

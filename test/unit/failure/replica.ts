@@ -1,10 +1,12 @@
 import type { ClusterCache } from '../../../src/cache/cluster-cache.ts';
+import { ExclusionReport } from '../../../src/controller/exclusion-report.ts';
 import { FailureController } from '../../../src/controller/failure-controller.ts';
 import { FailureReport, type FailureReportSinks } from '../../../src/controller/failure-report.ts';
 import { failureWrites } from '../../../src/controller/failure-writes.ts';
 import { noClaims } from '../../../src/failure/claim.ts';
 import { defaultFailureSettings, type FailureSettings } from '../../../src/failure/settings.ts';
 import type { ApiClient } from '../../../src/kube/api-client.ts';
+import { ExclusionStore } from '../../../src/kube/exclusion-store.ts';
 import { IntentStore } from '../../../src/kube/intent-store.ts';
 import { WorkQueue } from '../../../src/kube/work-queue.ts';
 import { silentLog } from '../kube/fake-api-server.ts';
@@ -27,6 +29,11 @@ export class Replica {
   readonly events: string[] = [];
   readonly outcomes: string[] = [];
   readonly brakes: string[] = [];
+  /** `reason: message` of what was told to owners about devices. */
+  readonly told: string[] = [];
+  /** By driver. */
+  excluded: ReadonlyMap<string, number> = new Map();
+  poisonous = 0;
   holds = true;
   synced = true;
   stalestMs = 0;
@@ -72,6 +79,22 @@ export class Replica {
       }),
       writes: failureWrites(client),
       report: new FailureReport({ cache: this.cache, sinks, log: silentLog }),
+      exclusionStore: new ExclusionStore(client, 1_000),
+      exclusionReport: new ExclusionReport(
+        this.cache,
+        {
+          ownerEvent: (_, __, reason, message) => this.told.push(`${reason}: ${message}`),
+          setExcluded: counts => {
+            this.excluded = counts;
+          },
+          setInUse: () => {},
+          setPoisonous: groups => {
+            this.poisonous = groups;
+          },
+        },
+        silentLog,
+      ),
+      log: silentLog,
       ...time,
       health: () => ({ synced: this.synced, stalestMs: this.stalestMs }),
       apiCalls: () => this.calls,

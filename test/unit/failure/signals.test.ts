@@ -300,7 +300,7 @@ t.test('what the kubelet says of a claim is told of the device that it means', a
     ],
   });
   const status = report('claim:gpus/gpu', 'k8s.gpu.nvidia.com/device=anything');
-  t.match(see({ ...withDevice(), status })[0], { signal: 'DeviceUnhealthy', device: id, blamesNode: true });
+  t.match(see({ ...withDevice(), status })[0], { signal: 'DeviceUnhealthy', device: id, blamesNode: false });
   const both = see({ ...tainted({ key: 'x', effect: 'NoSchedule' }), status });
   t.same(
     [...new Set(both.map(keyOf))],

@@ -1,0 +1,237 @@
+import type { Logger } from 'pino';
+import type { DeviceTaintRule } from '../api/dra.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
+import { isKeptOff, isPublished } from '../failure/device-signals.ts';
+import { type DeviceTrouble, type Exclusion, Exclusions } from '../failure/exclusions.ts';
+import type { Intent } from '../failure/intent.ts';
+import type { Blame } from '../failure/poison.ts';
+import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
+import {
+  type ExclusionRule,
+  exclusionName,
+  exclusionObject,
+  exclusionRule,
+} from '../kube/exclusion-store.ts';
+import { factsOfDevice } from './device-facts.ts';
+import type { ExclusionReport } from './exclusion-report.ts';
+
+/** What is asked of the store; see ExclusionStore. */
+export interface ExclusionStorePort {
+  isServed(): Promise<boolean>;
+  create(rule: DeviceTaintRule): Promise<void>;
+  remove(rule: Pick<ExclusionRule, 'name' | 'uid'>): Promise<void>;
+}
+
+export interface DeviceExclusionsOptions {
+  readonly cache: ClusterCache;
+  readonly settings: FailureSettings;
+  readonly exclusionStore: ExclusionStorePort;
+  readonly exclusionReport: ExclusionReport;
+  readonly nowMs: () => number;
+  readonly wallMs: () => number;
+  readonly health: () => { readonly synced: boolean; readonly stalestMs: number };
+  readonly log: Logger;
+  /** Whether this process holds the Lease and knows the whole cluster; asked right before every write. */
+  readonly acts: () => boolean;
+  /** Whether an administrator has halted everything; asked live. */
+  readonly isHalted: () => Promise<boolean>;
+}
+
+/** What is known of devices beside the rules. */
+export interface DeviceSights {
+  readonly troubles: ReadonlyMap<DeviceKey, DeviceTrouble>;
+  readonly totals: ReadonlyMap<string, number>;
+  readonly intents: readonly Intent[];
+}
+
+/** So many rules are written at a time, and again after a moment. */
+const writesPerPass = 20;
+const askAgainMs = 600_000;
+const nextPassMs = 500;
+const afterFailureMs = 5_000;
+
+/**
+ * Keeps devices that are sick off new claims: in every replica by the cache, which plans are made from, and for all others
+ * by a DeviceTaintRule, which the holder of the Lease writes where the cluster serves them.
+ */
+export class DeviceExclusions {
+  readonly #options: DeviceExclusionsOptions;
+  readonly #exclusions: Exclusions;
+  /** Berth's rules as they were when `look` saw them last. */
+  #rules: readonly ExclusionRule[] = [];
+  /** When an administrator was first seen to vouch for a device; wall clock. */
+  readonly #vouched = new Map<DeviceKey, number>();
+  #served: { readonly is: boolean; readonly atMs: number } | undefined;
+
+  constructor(options: DeviceExclusionsOptions) {
+    this.#options = options;
+    this.#exclusions = new Exclusions(options.settings);
+  }
+
+  /** Takes what is seen now. Milliseconds until time alone changes something. */
+  look({ troubles, totals, intents }: DeviceSights): number | undefined {
+    const { cache, settings, exclusionReport: report, nowMs, wallMs, acts } = this.#options;
+    if (!goesAsFarAs(settings.mode, 'cordon')) return undefined;
+    const now = nowMs();
+    const wall = wallMs();
+    this.#rules = [...cache.taintRules()].flatMap(rule => exclusionRule(rule, wall) ?? []);
+    const vouchedFor = this.#vouchedFor(wall);
+    const changes = this.#exclusions.update(
+      {
+        troubles: this.#withRecorded(troubles, intents, now, wall),
+        totals,
+        uuidOf: device => this.#factsOf(device).uuid,
+        written: new Map(this.#rules.map(({ written }) => [deviceKey(written.device), written])),
+        vouchedFor,
+        blames: blamesOf(intents, now, wall),
+      },
+      now,
+    );
+    const current = this.#exclusions.current();
+    cache.setExcludedDevices(new Map(current.map(({ key, device }) => [key, device])));
+    if (acts()) {
+      for (const exclusion of changes.excluded) report.excluded(exclusion);
+      for (const release of changes.released) report.released(release);
+      for (const [group, poisonous] of changes.poisonous) report.poisonous(group, poisonous);
+    }
+    const inUse = [...this.#exclusions.refused].map(key => key.slice(0, key.indexOf('//')));
+    report.publish(current, inUse, this.#exclusions.poisonous);
+    return changes.dueInMs;
+  }
+
+  /** Why a device with evidence against it is in use still, in words; undefined when new claims are kept off it. */
+  whyInUse(device: DeviceId): string | undefined {
+    if (isKeptOff(this.#factsOf(device))) return undefined;
+    const key = deviceKey(device);
+    if (this.#exclusions.isExcluded(key)) return undefined;
+    return this.#exclusions.refused.has(key)
+      ? 'its device is left in use, for too many devices of its driver are suspect, or the group breaks whatever it gets'
+      : 'its device is not kept off new claims yet';
+  }
+
+  /** Nodes that are kept off plans for a group alone, which breaks whatever it gets: all but one are well. */
+  isPoisoned(group: string, node: string): boolean {
+    const poisonous = this.#exclusions.poisonous.get(group);
+    return poisonous !== undefined && poisonous.keptNode !== node;
+  }
+
+  /** Another term of the Lease, maybe with another API server. */
+  takeOver(): void {
+    this.#served = undefined;
+  }
+
+  /** Brings Berth's rules in line with what `look` said last. Milliseconds after which to come back. */
+  async write(): Promise<number | undefined> {
+    const { log, nowMs, wallMs, exclusionStore: store, isHalted } = this.#options;
+    if (!this.#mayWrite()) return undefined;
+    try {
+      if (!(await this.#isServed())) return undefined;
+      const { toCreate, toRemove } = this.#wanted();
+      const count = toCreate.length + toRemove.length;
+      if (count === 0) return undefined;
+      if (await isHalted()) return afterFailureMs;
+      let left = writesPerPass;
+      for (const exclusion of toCreate) {
+        if (left-- <= 0 || !this.#mayWrite()) break;
+        await store.create(exclusionObject(exclusion, nowMs(), wallMs()));
+      }
+      for (const rule of toRemove) {
+        if (left-- <= 0 || !this.#mayWrite()) break;
+        await store.remove(rule);
+      }
+      return count > writesPerPass ? nextPassMs : undefined;
+    } catch (error) {
+      log.warn({ err: error }, 'rules of excluded devices could not be written, Berth alone keeps off them');
+      return afterFailureMs;
+    }
+  }
+
+  #mayWrite(): boolean {
+    const { settings, acts, health } = this.#options;
+    if (!acts() || settings.dryRun || !goesAsFarAs(settings.mode, 'cordon')) return false;
+    const { synced, stalestMs } = health();
+    return synced && stalestMs <= settings.staleAfterSeconds * 1000;
+  }
+
+  async #isServed(): Promise<boolean> {
+    const { exclusionStore: store, nowMs, log } = this.#options;
+    const known = this.#served;
+    if (known !== undefined && (known.is || nowMs() - known.atMs < askAgainMs)) return known.is;
+    const is = await store.isServed();
+    if (known?.is !== is) log.info({ served: is }, 'asked whether DeviceTaintRules are served');
+    this.#served = { is, atMs: nowMs() };
+    return is;
+  }
+
+  /** A rule that is there stays as long as its device is excluded: what a driver's own taint does meanwhile may end. */
+  #wanted(): { readonly toCreate: readonly Exclusion[]; readonly toRemove: readonly ExclusionRule[] } {
+    const names = new Set(this.#rules.map(({ name }) => name));
+    const wanted = new Map<DeviceKey, string>();
+    const toCreate: Exclusion[] = [];
+    for (const exclusion of this.#exclusions.current()) {
+      const name = exclusionName(exclusion);
+      wanted.set(exclusion.key, name);
+      const facts = this.#factsOf(exclusion.device);
+      if (!names.has(name) && isPublished(facts) && !isKeptOff(facts)) toCreate.push(exclusion);
+    }
+    const toRemove = this.#rules.filter(({ name, written }) => {
+      const other = wanted.get(deviceKey(written.device));
+      return other === undefined || (other !== name && names.has(other));
+    });
+    return { toCreate, toRemove };
+  }
+
+  /**
+   * With those devices for which the records speak alone: what a kubelet said of a device goes with the pod that had it,
+   * and the device is as sick as before.
+   */
+  #withRecorded(
+    troubles: ReadonlyMap<DeviceKey, DeviceTrouble>,
+    intents: readonly Intent[],
+    now: number,
+    wall: number,
+  ): ReadonlyMap<DeviceKey, DeviceTrouble> {
+    const all = new Map(troubles);
+    for (const { signal, device, times, cause, group, ...intent } of intents) {
+      if (signal !== 'DeviceUnhealthy' || device === undefined || times.evicted === undefined) continue;
+      const key = deviceKey(device);
+      const isOver = wall - times.intent >= this.#options.settings.excludeMinutes * 60_000;
+      const isRepaired = times.intent <= (this.#vouched.get(key) ?? Number.NEGATIVE_INFINITY);
+      if (isOver || isRepaired || all.has(key)) continue;
+      const ofClass = intent.class === 'certain' ? 'certain' : 'suspect';
+      const firstSeenMs = Math.min(now, now - (wall - times.signal));
+      all.set(key, { device, class: ofClass, cause, firstSeenMs, debounceMs: 0, groups: [group] });
+    }
+    return all;
+  }
+
+  #vouchedFor(wall: number): ReadonlySet<DeviceKey> {
+    const { cache } = this.#options;
+    const keys = new Set<DeviceKey>();
+    for (const { isReleased, written } of this.#rules) if (isReleased) keys.add(deviceKey(written.device));
+    for (const { driver, pool, vouchedFor = [] } of cache.allSlices())
+      for (const device of vouchedFor) keys.add(deviceKey({ driver, pool, device }));
+    for (const key of keys) if (!this.#vouched.has(key)) this.#vouched.set(key, wall);
+    for (const [key, atMs] of this.#vouched)
+      if (!keys.has(key) && wall - atMs >= this.#options.settings.excludeMinutes * 60_000)
+        this.#vouched.delete(key);
+    return keys;
+  }
+
+  #factsOf(device: DeviceId) {
+    return factsOfDevice((driver, pool) => this.#options.cache.devicePool(driver, pool), device);
+  }
+}
+
+/** Who had what when it went bad; monotonic. */
+function blamesOf(intents: readonly Intent[], now: number, wall: number): readonly Blame[] {
+  return intents.flatMap(({ group, device, avoid, times, signal }) => {
+    if (signal === 'Preempted') return [];
+    const atMs = Math.min(now, now - (wall - times.intent));
+    const ofNodes = avoid.map(({ node }): Blame => ({ group, kind: 'node', thing: node, atMs }));
+    return device === undefined
+      ? ofNodes
+      : [...ofNodes, { group, kind: 'device', thing: deviceKey(device), atMs } as const];
+  });
+}
