@@ -1,7 +1,9 @@
 import t, { type Test } from 'tap';
 import type { DeviceTaint, DeviceTaintRule } from '../../../src/api/dra.ts';
 import { berth } from '../../../src/api/names.ts';
+import { deviceKey } from '../../../src/cluster/devices/device.ts';
 import { ApiError } from '../../../src/kube/api-errors.ts';
+import { exclusionName } from '../../../src/kube/exclusion-store.ts';
 import { configOf, deviceNames, FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
 import { Replica, type ReplicaOptions } from '../failure/replica.ts';
 
@@ -263,10 +265,12 @@ t.test('rules that only look like those of Berth are left alone', async t => {
     },
   ];
   for (const rule of strange) cluster.taintRules.set(rule.metadata.name ?? '', rule);
-  const own = { metadata: { name: 'berth-excluded-e', labels, uid: 'e' } };
-  cluster.taintRules.set('berth-excluded-e', { ...own, spec: { deviceSelector: whole, taint } });
+  const key = deviceKey(whole);
+  const name = exclusionName({ key, uuid: undefined, quarantineUntilMs: undefined });
+  const own = { metadata: { name, labels, uid: 'e' } };
+  cluster.taintRules.set(name, { ...own, spec: { deviceSelector: whole, taint } });
   await replica.run(70_000, 1_000);
-  t.same(cluster.ruleWrites, ['delete berth-excluded-e'], 'one of its own is taken back');
+  t.same(cluster.ruleWrites, [`delete ${name}`], 'one of its own is taken back');
 });
 
 t.test('a device that comes and goes is put in quarantine by a rule of its own, without a gap', async t => {
