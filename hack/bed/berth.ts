@@ -79,6 +79,7 @@ const manifests = [
   'components/replan/rbac-replan.yaml',
   'components/steering/rbac-steer.yaml',
   'components/failure/rbac-evict.yaml',
+  'components/failure/rbac-exclude.yaml',
   'components/failure/rbac-records.yaml',
 ];
 const webhookManifest = 'components/webhooks/mutating-webhook-configuration.yaml';

@@ -6,6 +6,7 @@ import { attachCluster, type Cluster, startCluster } from '../../hack/bed/cluste
 import type { Fleet } from '../../hack/bed/fleet-presets.ts';
 import { createFleet, deleteFleet } from '../../hack/bed/fleets.ts';
 import type { Node, Pod } from '../../src/api/kubernetes.ts';
+import { forgetExclusions } from './failures.ts';
 
 /** The control plane that all files of a run share (`BERTH_BED` names its state file), or one of its own. */
 export async function openBed(t: Test): Promise<Cluster> {
@@ -49,7 +50,10 @@ export async function runBerth(
       ...(devices && { devices }),
     },
   });
-  t.teardown(() => berth.stop());
+  t.teardown(async () => {
+    await berth.stop();
+    await forgetExclusions(cluster);
+  });
   return berth;
 }
 

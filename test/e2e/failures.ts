@@ -1,5 +1,7 @@
+import { ApiFailure } from '../../hack/bed/api-client.ts';
 import { readAudit, type WriteEvent } from '../../hack/bed/audit.ts';
 import type { Cluster } from '../../hack/bed/cluster.ts';
+import type { DeviceTaintRule } from '../../src/api/dra.ts';
 import type { ConfigMap, Node, Pod, Taint } from '../../src/api/kubernetes.ts';
 import { parseIntent } from '../../src/failure/intent.ts';
 
@@ -19,6 +21,11 @@ export const fastFailure = {
   inFlightMin: 10,
   restartsPerHour: 50,
   restartsPerDay: 50,
+  // Faults follow each other on one fleet, whose devices must not run out.
+  probationSeconds: 1,
+  flapWindowSeconds: 1,
+  poisonDevices: 50,
+  poisonNodes: 50,
 } as const;
 
 export type DeviceHealth = 'Healthy' | 'Unhealthy';
@@ -29,11 +36,12 @@ export async function reportDevice(
   pod: Pod,
   health: DeviceHealth,
   resource = 'nvidia.com/gpu',
+  resourceID = 'gpu-3',
 ): Promise<void> {
   const { namespace = '', name = '' } = pod.metadata;
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const current = await cluster.request<Pod>('GET', path);
-  const resources = [{ resourceID: 'gpu-3', health }];
+  const resources = [{ resourceID, health }];
   const reported = (current.status?.containerStatuses ?? []).map((status, i) =>
     i === 0 ? { ...status, allocatedResourcesStatus: [{ name: resource, resources }] } : status,
   );
@@ -63,6 +71,25 @@ export async function listIntents(cluster: Cluster) {
     if ('code' in intent) throw new Error(`${map.metadata.name}: ${intent.message}`);
     return intent;
   });
+}
+
+const taintRulesPath = '/apis/resource.k8s.io/v1/devicetaintrules';
+
+/** The DeviceTaintRules of devices that Berth keeps off new claims; none where the release serves none. */
+export async function exclusionRules(cluster: Cluster): Promise<readonly DeviceTaintRule[]> {
+  const path = `${taintRulesPath}?labelSelector=berth.dev/excluded`;
+  try {
+    return (await cluster.request<{ items: DeviceTaintRule[] }>('GET', path)).items;
+  } catch (error) {
+    if (error instanceof ApiFailure && error.status === 404) return [];
+    throw error;
+  }
+}
+
+/** Takes away the rules of a Berth that has ended before their time. */
+export async function forgetExclusions(cluster: Cluster): Promise<void> {
+  for (const { metadata } of await exclusionRules(cluster))
+    await cluster.request('DELETE', `${taintRulesPath}/${metadata.name}`).catch(() => {});
 }
 
 /** Forgets what was evicted and which breakers tripped: budgets count intents. */
