@@ -124,7 +124,7 @@ export const failureSchema = z
     ),
     poisonDevices: count(
       'poisonDevices',
-      'a group under which more devices went bad in 24 hours is to blame itself, and nothing is excluded for it any more',
+      'a group of which more incarnations had devices go bad in 24 hours is to blame itself, and nothing is excluded for it any more',
     ),
     poisonNodes: count('poisonNodes', 'the same with nodes'),
     staleAfterSeconds: number('staleAfterSeconds', 'nothing is evicted when a watch was silent for longer', {

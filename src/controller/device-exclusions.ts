@@ -110,10 +110,10 @@ export class DeviceExclusions {
       : 'its device is not kept off new claims yet';
   }
 
-  /** Nodes that are kept off plans for a group alone, which breaks whatever it gets: all but one are well. */
+  /** Nodes that are kept off plans for a group alone, which breaks whatever it gets: all but the last are well. */
   isPoisoned(group: string, node: string): boolean {
     const poisonous = this.#exclusions.poisonous.get(group);
-    return poisonous !== undefined && poisonous.keptNode !== node;
+    return poisonous !== undefined && !poisonous.kept.has(node);
   }
 
   /** Another term of the Lease, maybe with another API server. */
@@ -193,15 +193,16 @@ export class DeviceExclusions {
     wall: number,
   ): ReadonlyMap<DeviceKey, DeviceTrouble> {
     const all = new Map(troubles);
-    for (const { signal, device, times, cause, group, ...intent } of intents) {
+    for (const { signal, device, times, cause, group, leaderUid, ...intent } of intents) {
       if (signal !== 'DeviceUnhealthy' || device === undefined || times.evicted === undefined) continue;
       const key = deviceKey(device);
       const isOver = wall - times.intent >= this.#options.settings.excludeMinutes * 60_000;
       const isRepaired = times.intent <= (this.#vouched.get(key) ?? Number.NEGATIVE_INFINITY);
       if (isOver || isRepaired || all.has(key)) continue;
       const ofClass = intent.class === 'certain' ? 'certain' : 'suspect';
+      const holders = [{ group, incarnation: leaderUid }];
       const firstSeenMs = Math.min(now, now - (wall - times.signal));
-      all.set(key, { device, class: ofClass, cause, firstSeenMs, debounceMs: 0, groups: [group] });
+      all.set(key, { device, class: ofClass, cause, firstSeenMs, debounceMs: 0, holders });
     }
     return all;
   }
@@ -226,12 +227,12 @@ export class DeviceExclusions {
 
 /** Who had what when it went bad; monotonic. */
 function blamesOf(intents: readonly Intent[], now: number, wall: number): readonly Blame[] {
-  return intents.flatMap(({ group, device, avoid, times, signal }) => {
+  return intents.flatMap(({ group, leaderUid: incarnation, device, avoid, times, signal }) => {
     if (signal === 'Preempted') return [];
     const atMs = Math.min(now, now - (wall - times.intent));
-    const ofNodes = avoid.map(({ node }): Blame => ({ group, kind: 'node', thing: node, atMs }));
+    const ofNodes = avoid.map(({ node }): Blame => ({ group, incarnation, kind: 'node', thing: node, atMs }));
     return device === undefined
       ? ofNodes
-      : [...ofNodes, { group, kind: 'device', thing: deviceKey(device), atMs } as const];
+      : [...ofNodes, { group, incarnation, kind: 'device', thing: deviceKey(device), atMs } as const];
   });
 }

@@ -64,7 +64,7 @@ export class ExclusionReport {
         owner,
         'Warning',
         'PoisonWorkload',
-        `${devices} devices and ${nodes} nodes went bad under ${group} within 24 hours; nothing is excluded for it any more, look for a fault in what it runs`,
+        `${devices} devices and ${nodes} nodes went bad under one incarnation of ${group} after the other within 24 hours; nothing is excluded for it any more, look for a fault in what it runs`,
       );
   }
 

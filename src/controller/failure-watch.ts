@@ -13,7 +13,7 @@ import {
 } from '../failure/breakers.ts';
 import type { Claims } from '../failure/claim.ts';
 import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failure/evidence.ts';
-import type { DeviceTrouble } from '../failure/exclusions.ts';
+import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
 import { memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
@@ -146,36 +146,48 @@ export class FailureWatch {
     return this.#pools.totals;
   }
 
-  /** What stands against single devices now, the worst of each. */
+  /** What stands against single devices now, the worst of each, and who has them. */
   deviceTroubles(): ReadonlyMap<DeviceKey, DeviceTrouble> {
+    const holders = this.#holdersOfSick();
     const troubles = new Map<DeviceKey, DeviceTrouble>();
-    for (const { sighting, firstSeenMs } of this.#ledger.all()) {
-      const { device, cause, debounceMs, podUid, class: of } = sighting;
-      // Of a rule that means many devices the devices are not to blame, and of a driver that starts anew neither.
-      if (device === undefined || of === 'info' || isOfWideRule(sighting) || !this.#isThere(device)) continue;
+    for (const evidence of this.#ledger.all()) {
+      const device = this.#sickDevice(evidence);
+      const { firstSeenMs, sighting } = evidence;
+      const { cause, debounceMs, class: of } = sighting;
+      if (device === undefined || of === 'info') continue;
       const key = deviceKey(device);
       const known = troubles.get(key);
       const isWorse = known === undefined || (of === 'certain' && known.class === 'suspect');
-      const group = podUid === undefined ? undefined : this.#groupOf(podUid);
       troubles.set(key, {
         device,
         class: isWorse ? of : known.class,
         cause: isWorse ? cause : known.cause,
         firstSeenMs: Math.min(firstSeenMs, known?.firstSeenMs ?? firstSeenMs),
         debounceMs: Math.min(debounceMs, known?.debounceMs ?? debounceMs),
-        groups: [...new Set([...(known?.groups ?? []), ...(group === undefined ? [] : [group])])],
+        holders: [...(holders.get(key)?.values() ?? [])],
       });
     }
     return troubles;
   }
 
-  #isThere({ driver, pool }: DeviceId): boolean {
-    return this.#options.cache.devicePool(driver, pool) !== undefined;
+  #holdersOfSick(): ReadonlyMap<DeviceKey, ReadonlyMap<string, Holder>> {
+    const holders = new Map<DeviceKey, Map<string, Holder>>();
+    for (const [group, leaderUids] of this.#subjects)
+      for (const incarnation of leaderUids)
+        for (const evidence of this.evidenceOf(incarnation)) {
+          const device = this.#sickDevice(evidence);
+          if (device === undefined) continue;
+          const ofDevice = holders.get(deviceKey(device)) ?? new Map<string, Holder>();
+          holders.set(deviceKey(device), ofDevice.set(incarnation, { group, incarnation }));
+        }
+    return holders;
   }
 
-  #groupOf(podUid: string): string | undefined {
-    const membership = this.#options.cache.pod(podUid)?.membership;
-    return membership === undefined || isMembershipError(membership) ? undefined : groupKeyOf(membership);
+  /** Of a rule that means many devices the devices are not to blame, and of a driver that starts anew neither. */
+  #sickDevice({ sighting }: Evidence): DeviceId | undefined {
+    const { device, class: of } = sighting;
+    if (device === undefined || of === 'info' || isOfWideRule(sighting)) return undefined;
+    return this.#options.cache.devicePool(device.driver, device.pool) === undefined ? undefined : device;
   }
 
   /**

@@ -13,8 +13,16 @@ export interface DeviceTrouble {
   readonly firstSeenMs: number;
   /** It counts after so long at the latest, however patient exclusion is. */
   readonly debounceMs: number;
-  /** Groups that had it. */
-  readonly groups: readonly string[];
+  /** Who had it. */
+  readonly holders: readonly Holder[];
+}
+
+/** An incarnation of a group. */
+export interface Holder {
+  /** `namespace/name` of the group. */
+  readonly group: string;
+  /** UID of its leader. */
+  readonly incarnation: string;
 }
 
 /** A DeviceTaintRule that Berth wrote, this process or another. */
@@ -167,7 +175,7 @@ export class Exclusions {
 
   #takeTroubles({ troubles, uuidOf }: ExclusionFacts, nowMs: number): void {
     for (const [key, trouble] of troubles) {
-      const { device, cause, groups } = trouble;
+      const { device, cause, holders } = trouble;
       const known = this.#known.get(key) ?? this.#add(key, device, uuidOf(device));
       const isNews = known.stands === undefined;
       if (isNews) known.wentBadMs = [...known.wentBadMs, nowMs];
@@ -177,9 +185,9 @@ export class Exclusions {
       if (known.excludedSinceMs === undefined || trouble.class === 'certain') known.class = trouble.class;
       known.cause = cause;
       known.adopted = false;
-      for (const group of groups) {
+      for (const { group, incarnation } of holders) {
         known.groups.add(group);
-        const blame = { group, kind: 'device', thing: key, atMs: nowMs } as const;
+        const blame = { group, incarnation, kind: 'device', thing: key, atMs: nowMs } as const;
         if (!this.#blames.has(blameKey(blame))) this.#blames.set(blameKey(blame), blame);
       }
     }
@@ -286,10 +294,10 @@ export class Exclusions {
     released.push({ exclusion, reason });
   }
 
-  /** All groups that had it break what they get, and it is not the one device of them that stays excluded. */
+  /** All groups that had it break what they get, and it is not among those that stay excluded. */
   #isOfPoison(key: DeviceKey, { groups }: Known): boolean {
     const all = [...groups].map(group => this.#poisonous.get(group));
-    return all.length > 0 && all.every(group => group !== undefined && group.keptDevice !== key);
+    return all.length > 0 && all.every(group => group !== undefined && !group.kept.has(key));
   }
 
   #exclusionOf(known: Known): Exclusion | undefined {

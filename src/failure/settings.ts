@@ -48,7 +48,7 @@ export interface FailureSettings {
   readonly quarantineHours: number;
   /** At most this share of a driver's devices is excluded by suspicion, and at least one. */
   readonly excludeShare: number;
-  /** Nothing is excluded any more for a group under which more devices or nodes than these went bad within 24 h. */
+  /** Nothing is excluded any more for a group of which more incarnations had devices or nodes go bad within 24 h. */
   readonly poisonDevices: number;
   readonly poisonNodes: number;
 

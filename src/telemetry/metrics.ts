@@ -254,7 +254,7 @@ function failureMetrics(registry: Registry) {
     }),
     poisonGroups: new Gauge({
       name: 'berth_poison_groups',
-      help: 'Groups that broke more devices or nodes within 24 hours than bad luck explains.',
+      help: 'Groups that broke devices or nodes more often within 24 hours than bad luck explains.',
       registers,
     }),
   } satisfies Partial<Metrics>;

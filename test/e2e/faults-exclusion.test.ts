@@ -131,7 +131,7 @@ t.test('sick devices are kept off new claims', async t => {
         await report(cluster, pod, device, 'Unhealthy');
         await until('a rule of Berth', 6_000, async () => (await exclusionRules(cluster)).length > 0);
         await report(cluster, pod, device, 'Healthy');
-        t.strictSame((await exclusionRules(cluster))[0]?.spec.deviceSelector, device);
+        t.strictSame((await exclusionRules(cluster))[0]?.spec.deviceSelector, idOf(device));
       });
       t.strictSame(await exclusionRules(cluster), []);
       const told = (await listEvents(cluster, namespace)).filter(
@@ -162,7 +162,7 @@ t.test('sick devices are kept off new claims', async t => {
     await delay(2_000 * probationSeconds);
     const [rule, ...others] = await exclusionRules(cluster);
     t.strictSame(others, []);
-    t.strictSame(rule?.spec.deviceSelector, device, 'it is kept off long after it was well');
+    t.strictSame(rule?.spec.deviceSelector, idOf(device), 'it is kept off long after it was well');
     t.equal(rule?.metadata.labels?.['berth.dev/excluded'], 'quarantine');
     const { quarantineUntil } = JSON.parse(rule?.metadata.annotations?.['berth.dev/exclusion'] ?? '{}');
     const leftHours = (Date.parse(quarantineUntil) - Date.now()) / 3_600_000;
@@ -204,6 +204,11 @@ t.test('sick devices are kept off new claims', async t => {
     t.equal(groupsOf(await listPods(cluster, namespace)).size, 2);
   });
 });
+
+/** An allocation says more of a device than its name. */
+function idOf({ driver, pool, device }: DeviceId): DeviceId {
+  return { driver, pool, device };
+}
 
 function report(cluster: Cluster, pod: Pod, device: DeviceId, health: 'Healthy' | 'Unhealthy') {
   const { driver, pool } = device;

@@ -35,7 +35,7 @@ class World {
   bad(name: string, more: Partial<DeviceTrouble> = {}): void {
     const id = device(name);
     const trouble = { device: id, class: 'suspect', cause: `${name} is sick`, debounceMs: minute } as const;
-    this.troubles.set(deviceKey(id), { ...trouble, firstSeenMs: this.nowMs, groups: [], ...more });
+    this.troubles.set(deviceKey(id), { ...trouble, firstSeenMs: this.nowMs, holders: [], ...more });
     this.look();
   }
 
@@ -175,7 +175,7 @@ t.test('suspicion excludes a tenth of the devices of a driver and no more, certa
   ]);
   for (let i = 0; i < 5; i += 1) world.bad(`gpu-${i}`);
   const nic = device('nic-0', 'nic.example.com');
-  const sick = { class: 'suspect', cause: 'sick', debounceMs: 0, firstSeenMs: 0, groups: [] } as const;
+  const sick = { class: 'suspect', cause: 'sick', debounceMs: 0, firstSeenMs: 0, holders: [] } as const;
   world.troubles.set(deviceKey(nic), { ...sick, device: nic });
   t.same(world.wait(3_000), ['gpu-0', 'gpu-1', 'nic-0'], 'one at least of each driver');
   t.equal(world.exclusions.refused.size, 3);
@@ -230,31 +230,34 @@ t.test('rules that a process finds are kept for a probation from its own first s
 t.test('a group that breaks one device after the other is to blame itself', async t => {
   const world = new World();
   const group = 'serving/llm-0';
+  const had = (i: number) => ({ class: 'certain', holders: [{ group, incarnation: `uid-${i}` }] }) as const;
   for (let i = 0; i < 3; i += 1) {
-    world.bad(`gpu-${i}`, { class: 'certain', groups: [group] });
+    world.bad(`gpu-${i}`, had(i));
     world.wait(minute);
   }
   t.same(world.look(), ['gpu-0', 'gpu-1', 'gpu-2']);
   t.equal(world.exclusions.poisonous.size, 0, 'three may be bad luck');
-  world.bad('gpu-3', { class: 'certain', groups: [group] });
+  world.bad('gpu-3', had(3));
   t.same(world.wait(minute), ['gpu-3'], 'all but the last come back');
   t.same(world.released, ['gpu-0 poison', 'gpu-1 poison', 'gpu-2 poison']);
   t.ok(world.exclusions.poisonous.has(group));
-  world.bad('gpu-4', { class: 'certain', groups: [group] });
+  world.bad('gpu-4', had(4));
   t.same(world.wait(minute), ['gpu-3'], 'nothing more is excluded for it');
   t.ok(world.exclusions.refused.has(deviceKey(device('gpu-4'))));
-  world.bad('gpu-5', { class: 'certain', groups: [group, 'serving/llm-1'] });
+  const other = { group: 'serving/llm-1', incarnation: 'uid-other' };
+  world.bad('gpu-5', { class: 'certain', holders: [...had(5).holders, other] });
   world.bad('gpu-6', { class: 'certain' });
   t.same(world.wait(minute), ['gpu-3', 'gpu-5', 'gpu-6'], 'what others see counts');
 });
 
 t.test('what the records say of a group counts with what is seen, within a day', async t => {
+  const group = 'serving/llm-0';
   const blame = (thing: string, atMs: number, kind: 'device' | 'node' = 'device') =>
-    ({ group: 'serving/llm-0', kind, thing, atMs }) as const;
+    ({ group, incarnation: `uid-of-${thing}`, kind, thing, atMs }) as const;
   const world = new World();
   world.blames = ['x', 'y', 'z'].map(thing => blame(thing, -1));
-  world.bad('gpu-0', { class: 'certain', groups: ['serving/llm-0'] });
-  world.bad('gpu-1', { class: 'certain', groups: ['serving/llm-0'] });
+  world.bad('gpu-0', { class: 'certain', holders: [{ group, incarnation: 'a' }] });
+  world.bad('gpu-1', { class: 'certain', holders: [{ group, incarnation: 'b' }] });
   t.equal(world.wait(minute).length, 1);
   t.same(world.wait(24 * hour), ['gpu-0', 'gpu-1'], 'a day later it is forgiven');
 
@@ -264,5 +267,13 @@ t.test('what the records say of a group counts with what is seen, within a day',
   t.equal(nodes.exclusions.poisonous.size, 0);
   nodes.blames = ['a', 'b', 'c'].map((thing, i) => blame(thing, i, 'node'));
   nodes.look();
-  t.match(nodes.exclusions.poisonous.get('serving/llm-0'), { nodes: 3, keptNode: 'c' });
+  t.match(nodes.exclusions.poisonous.get('serving/llm-0'), { nodes: 3, kept: new Set(['c']) });
+});
+
+t.test('a host that loses all its devices at once makes nobody poisonous', async t => {
+  const world = new World();
+  const holders = [{ group: 'serving/llm-0', incarnation: 'uid' }];
+  for (let i = 0; i < 8; i += 1) world.bad(`gpu-${i}`, { class: 'certain', holders });
+  t.equal(world.wait(minute).length, 8);
+  t.equal(world.exclusions.poisonous.size, 0);
 });
