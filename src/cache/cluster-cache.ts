@@ -384,8 +384,7 @@ export class ClusterCache {
 
   /** Devices that no plan may use, though they may be published as healthy: as if a rule tainted them. */
   setExcludedDevices(devices: ReadonlyMap<DeviceKey, DeviceId>): void {
-    this.#devices.setExclusions(devices);
-    this.#settle();
+    if (this.#devices.setExclusions(devices)) this.#settle();
   }
 
   /**

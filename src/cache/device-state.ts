@@ -131,8 +131,8 @@ export class DeviceState {
     return true;
   }
 
-  /** Sets all devices that no plan may use. */
-  setExclusions(devices: ReadonlyMap<DeviceKey, DeviceId>): void {
+  /** Sets all devices that no plan may use. False when they are the same as before. */
+  setExclusions(devices: ReadonlyMap<DeviceKey, DeviceId>): boolean {
     const changed: TaintRuleRecord[] = [];
     for (const [key, rule] of this.#exclusions) {
       if (devices.has(key)) continue;
@@ -146,6 +146,7 @@ export class DeviceState {
       changed.push(rule);
     }
     if (changed.length > 0) this.#applyRules(changed);
+    return changed.length > 0;
   }
 
   #applyRules(changed: readonly TaintRuleRecord[]): void {

@@ -2,6 +2,7 @@ import t from 'tap';
 import { berth } from '../../../src/api/names.ts';
 import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
+import { deviceKey } from '../../../src/cluster/devices/device.ts';
 import { decodeTaintRule } from '../../../src/cluster/devices/taint-rules.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { decodeStatefulSet } from '../../../src/group/owner.ts';
@@ -169,6 +170,30 @@ t.test('a DeviceTaintRule taints what it selects for as long as it is there', as
   cache.deviceTaintRules.remove(rule());
   t.same([taints('a'), taints('b')], [[], []]);
   t.throws(() => decodeTaintRule({ metadata: { name: 'r' }, spec: {} as never }), /spec\.taint/);
+});
+
+t.test('a device that is excluded is tainted for as long, beside what rules say of it', async t => {
+  const cache = worldOf();
+  const tainted = () => cache.devicesOn('a').flatMap(({ id, taints }) => taints.map(() => id.device));
+  const heard: string[] = [];
+  cache.subscribe(change => heard.push(change.kind));
+  const id = { driver: 'dra.net', pool: 'a', device: 'efa1' };
+  const excluded = new Map([[deviceKey(id), id]]);
+  cache.setExcludedDevices(excluded);
+  t.same(tainted(), ['efa1']);
+  t.ok(heard.splice(0).includes('pool'), 'listeners hear of it');
+  const before = cache.snapshot();
+  cache.setExcludedDevices(new Map(excluded));
+  t.equal(cache.snapshot(), before);
+  t.same(heard, [], 'and of nothing when nothing has changed');
+  const taint = { key: 'example.com/broken', effect: 'NoSchedule' };
+  const rule = decodeTaintRule({ metadata: { name: 'r' }, spec: { deviceSelector: id, taint } });
+  cache.deviceTaintRules.upsert(rule);
+  publish(cache, { a: p4dLike() });
+  t.same(tainted(), ['efa1', 'efa1'], 'also what is published afterwards');
+  cache.deviceTaintRules.remove(rule);
+  cache.setExcludedDevices(new Map());
+  t.same(tainted(), []);
 });
 
 t.test('listeners hear when devices come free, and the group whose claim is allocated', async t => {

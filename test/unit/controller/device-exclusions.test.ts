@@ -305,6 +305,23 @@ async function releaseByHand(t: Test, cluster: FakeCluster, replica: Replica): P
   t.same(excluded(replica), []);
 }
 
+t.test('a driver that publishes with a word of an administrator gets its device back at once', async t => {
+  const { cluster, replica, node } = await start({}, false);
+  cluster.publish(node, deviceNames, { 'gpu-5': lost });
+  await replica.run(10_000);
+  const slice = cluster.slices.get(node);
+  if (slice === undefined) throw new Error('there is none');
+  const annotations = { [berth.release]: 'gpu-4, gpu-5' };
+  cluster.slices.set(node, { ...slice, metadata: { ...slice.metadata, annotations } });
+  await replica.run(5_000);
+  t.same(excluded(replica), [`${node}/gpu-5`], 'not while its driver taints it');
+  cluster.publish(node, deviceNames);
+  const healthy = cluster.slices.get(node) ?? slice;
+  cluster.slices.set(node, { ...healthy, metadata: { ...healthy.metadata, annotations } });
+  await replica.run(1_000);
+  t.same(excluded(replica), []);
+});
+
 t.test('an eviction goes off the device, which stays excluded when its pod is gone', async t => {
   const { cluster, replica, node } = await start({ settings: { mode: 'evict' } });
   workerOf(cluster).unhealthy = true;
