@@ -45,10 +45,10 @@ export class FailureController {
   readonly #options: FailureControllerOptions;
   readonly #queue: WorkQueue;
   readonly #watch: FailureWatch;
+  readonly #exclusions: DeviceExclusions;
   readonly #book: FailureBook;
   readonly #judge: FailureJudge;
   readonly #evictor: FailureEvictor;
-  readonly #exclusions: DeviceExclusions;
   #holderSinceMs: number | undefined;
 
   constructor(options: FailureControllerOptions) {
@@ -105,8 +105,8 @@ export class FailureController {
   takeOver(): void {
     this.#book.expire();
     this.#holderSinceMs = this.#options.nowMs();
-    this.#exclusions.takeOver();
     this.#queue.add(reviewKey);
+    this.#exclusions.takeOver();
   }
 
   /** Looks at everything, now and then, should a change ever have been missed. Cheap in a replica that does not act. */
