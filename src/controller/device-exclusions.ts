@@ -95,7 +95,7 @@ export class DeviceExclusions {
       for (const release of changes.released) report.released(release);
       for (const [group, poisonous] of changes.poisonous) report.poisonous(group, poisonous);
     }
-    const inUse = [...this.#exclusions.refused].map(key => key.slice(0, key.indexOf('//')));
+    const inUse = [...this.#exclusions.refused.keys()].map(key => key.slice(0, key.indexOf('//')));
     report.publish(current, inUse, this.#exclusions.poisonous);
     return changes.dueInMs;
   }
@@ -105,9 +105,14 @@ export class DeviceExclusions {
     if (isKeptOff(this.#factsOf(device))) return undefined;
     const key = deviceKey(device);
     if (this.#exclusions.isExcluded(key)) return undefined;
-    return this.#exclusions.refused.has(key)
-      ? 'its device is left in use, for too many devices of its driver are suspect, or the group breaks whatever it gets'
-      : 'its device is not kept off new claims yet';
+    switch (this.#exclusions.refused.get(key)) {
+      case 'poison':
+        return 'the group breaks whatever it gets, so its device is left in use; look for a fault in what it runs';
+      case 'share':
+        return 'its device is left in use, for too many devices of its driver are suspect';
+      case undefined:
+        return 'its device is not kept off new claims yet';
+    }
   }
 
   /** Nodes that are kept off plans for a group alone, which breaks whatever it gets: all but the last are well. */

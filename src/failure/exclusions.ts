@@ -67,6 +67,9 @@ export interface Exclusion {
 /** `replaced`: the name is another device's now. `withdrawn`: it was another process's, which took it back. */
 export type ReleaseReason = 'recovered' | 'vouched-for' | 'poison' | 'replaced' | 'withdrawn';
 
+/** Why a device is left in use: its group is to blame, or too many devices of its driver are suspect. */
+export type Refusal = 'poison' | 'share';
+
 export interface Release {
   readonly exclusion: Exclusion;
   readonly reason: ReleaseReason;
@@ -123,7 +126,7 @@ export class Exclusions {
   /** First sight of a device that went bad under a group. */
   readonly #blames = new Map<string, Blame>();
   #poisonous: ReadonlyMap<string, Poisonous> = new Map();
-  #refused: ReadonlySet<DeviceKey> = new Set();
+  #refused: ReadonlyMap<DeviceKey, Refusal> = new Map();
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -140,8 +143,8 @@ export class Exclusions {
     return this.#known.get(key)?.excludedSinceMs !== undefined;
   }
 
-  /** Devices with evidence that are left in use: too many of their driver are suspect, or their group is to blame. */
-  get refused(): ReadonlySet<DeviceKey> {
+  /** Devices with evidence that are left in use. */
+  get refused(): ReadonlyMap<DeviceKey, Refusal> {
     return this.#refused;
   }
 
@@ -264,15 +267,16 @@ export class Exclusions {
     for (const { device, class: of, excludedSinceMs } of this.#known.values())
       if (of === 'suspect' && excludedSinceMs !== undefined)
         suspects.set(device.driver, (suspects.get(device.driver) ?? 0) + 1);
-    const refused = new Set<DeviceKey>();
+    const refused = new Map<DeviceKey, Refusal>();
     const excluded: Exclusion[] = [];
     for (const [key, known] of wanted) {
       const { driver } = known.device;
       const count = suspects.get(driver) ?? 0;
       const limit = Math.max(1, Math.floor(this.#settings.excludeShare * (totals.get(driver) ?? 0)));
       const isOne = known.class === 'suspect';
-      if (this.#isOfPoison(key, known) || (isOne && count >= limit)) {
-        if (known.stands !== undefined) refused.add(key);
+      const isOfPoison = this.#isOfPoison(key, known);
+      if (isOfPoison || (isOne && count >= limit)) {
+        if (known.stands !== undefined) refused.set(key, isOfPoison ? 'poison' : 'share');
         continue;
       }
       if (isOne) suspects.set(driver, count + 1);
