@@ -28,7 +28,7 @@ export const fastFailure = {
   poisonNodes: 50,
 } as const;
 
-export type DeviceHealth = 'Healthy' | 'Unhealthy';
+export type DeviceHealth = 'Healthy' | 'Unhealthy' | 'Unknown';
 
 /** What a kubelet would report of the devices of a pod's first container. */
 export async function reportDevice(
