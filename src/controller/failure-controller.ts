@@ -14,6 +14,7 @@ import { keepsItsName } from './failure-facts.ts';
 import { FailureJudge, type FailureJudgeOptions, type Hurt, type Judgement } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import { FailureWatch } from './failure-watch.ts';
+import { SteadyTime } from './steady-time.ts';
 
 export interface FailureControllerOptions
   extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'holderForMs' | 'whyInUse'>,
@@ -49,9 +50,12 @@ export class FailureController {
   readonly #book: FailureBook;
   readonly #judge: FailureJudge;
   readonly #evictor: FailureEvictor;
+  readonly #time: SteadyTime;
   #holderSinceMs: number | undefined;
 
-  constructor(options: FailureControllerOptions) {
+  constructor(given: FailureControllerOptions) {
+    this.#time = new SteadyTime(given.nowMs, given.wallMs);
+    const options = { ...given, wallMs: () => this.#time.wallMs() };
     this.#options = options;
     const { cache, settings, claims, store, nowMs, wallMs, mayAct } = options;
     const watch = new FailureWatch({ cache, settings, claims, nowMs });
@@ -104,6 +108,8 @@ export class FailureController {
   /** This process holds the Lease and has read the cluster. Nothing new is evicted for `newHolderSeconds`. */
   takeOver(): void {
     this.#book.expire();
+    // Nothing of this process is waited for now.
+    this.#time.setRight();
     this.#holderSinceMs = this.#options.nowMs();
     this.#queue.add(reviewKey);
     this.#exclusions.takeOver();

@@ -78,8 +78,8 @@ function evicting(intent: Intent, facts: IntentFacts): NextStep {
     return { kind: 'phase', phase: 'leaving', times: { evicted: nowMs } };
   if (!facts.ownerWants) return { kind: 'close', outcome: 'owner-gone', times: {} };
   // LWS tears a group down by itself when one of its workers is deleted: only what it misses is left to do.
-  const graceEndsMs = intent.times.intent + facts.foreignGraceMs;
-  if (intent.signal === 'Foreign' && nowMs < graceEndsMs) return { kind: 'wait', forMs: graceEndsMs - nowMs };
+  const graceLeftMs = facts.foreignGraceMs - elapsedMs(intent.times.intent, nowMs);
+  if (intent.signal === 'Foreign' && graceLeftMs > 0) return { kind: 'wait', forMs: graceLeftMs };
   return { kind: 'evict-leader' };
 }
 
@@ -89,7 +89,7 @@ function leaving(intent: Intent, facts: IntentFacts): NextStep {
     if (!facts.ownerWants) return { kind: 'close', outcome: 'owner-gone', times: { gone: nowMs } };
     return { kind: 'phase', phase: 'returning', times: { gone: nowMs } };
   }
-  const sinceMs = nowMs - (intent.times.evicted ?? nowMs);
+  const sinceMs = elapsedMs(intent.times.evicted ?? nowMs, nowMs);
   const untold = old.some(member => !member.terminating && !member.terminal);
   // The leader went, or goes, in background: its workers would hold their devices until it is gone, or for ever.
   if (untold && workerSet !== undefined)
@@ -120,6 +120,14 @@ function returning(intent: Intent, facts: IntentFacts): NextStep {
     return { kind: 'close', outcome: 'recovered', times: { ...times, ready: nowMs } };
   if (times.bound !== undefined) return { kind: 'phase', phase: 'returning', times };
   return { kind: 'wait', forMs: lookAgainMs };
+}
+
+/**
+ * A time ahead of now was written by another replica, whose clock is ahead: it was a while ago, for this one has taken
+ * over since.
+ */
+function elapsedMs(sinceMs: number, nowMs: number): number {
+  return sinceMs > nowMs ? Number.POSITIVE_INFINITY : nowMs - sinceMs;
 }
 
 /** What a person must do about nodes whose pods nobody can end. Berth never claims by itself that a node is off. */

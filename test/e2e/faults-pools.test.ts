@@ -82,7 +82,7 @@ t.test('devices come and go as drivers publish them', async t => {
     await runBerth(t, cluster, { failure, placement: { strandedAfterSeconds: 3 } });
     t.teardown(() => forgetFailures(cluster));
     const namespace = await freshNamespace(t);
-    await createClaimTemplate(cluster, namespace, 'gpus', [exactly('gpu', driver, { count: 4 })]);
+    await createClaimTemplate(cluster, namespace, 'gpus', [exactly('gpu', driver, { count: 3 })]);
     await createClaimTemplate(cluster, namespace, 'all', [exactly('gpu', driver, { count: 8 })]);
     await createLws(cluster, namespace, {
       name: 'llama',

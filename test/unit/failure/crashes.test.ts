@@ -2,6 +2,7 @@ import t from 'tap';
 import { ApiError, ApiUnreachable } from '../../../src/kube/api-errors.ts';
 import { FakeClock } from '../kube/fake-clock.ts';
 import { FakeCluster, groupsOf } from './fake-cluster.ts';
+import { randomOf } from './random-faults.ts';
 import { Replica } from './replica.ts';
 
 // Longer than it takes by far: machines may be busy.
@@ -25,17 +26,6 @@ const settings = {
   restartsPerHour: 100,
   restartsPerDay: 100,
 } as const;
-
-/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
-function randomOf(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 async function story(seed: number): Promise<{ cluster: FakeCluster; kills: number; log: readonly string[] }> {
   const random = randomOf(seed);

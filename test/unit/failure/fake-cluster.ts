@@ -8,6 +8,7 @@ import { decodeTaintRule, withTaintRules } from '../../../src/cluster/devices/ta
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import type { DisruptionBudgetRecord } from '../../../src/group/disruption-budget.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
+import type { PodInfo } from '../../../src/group/pod-info.ts';
 import type { ApiClient, ApiRequest } from '../../../src/kube/api-client.ts';
 import { ApiError } from '../../../src/kube/api-errors.ts';
 import { labelOf, nodeOf } from '../../builders/fleet.ts';
@@ -88,6 +89,8 @@ export class FakeCluster implements ApiClient {
   readonly #gated: boolean;
   readonly #claims: boolean;
   readonly #shown = new WeakMap<ClusterCache, readonly unknown[]>();
+  readonly #decoded = new WeakMap<object, unknown>();
+  readonly #podInfos = new WeakMap<Pod, { readonly looks: string; readonly info: PodInfo }>();
   nowMs = 0;
   #version = 0;
   readonly #incarnations = new Map<string, number>();
@@ -168,10 +171,35 @@ export class FakeCluster implements ApiClient {
     ]);
     cache.leaderWorkerSets.replace([...this.owners.values()].map(decodeLeaderWorkerSet));
     cache.statefulSets.replace([...this.sets.values()].map(({ set }) => decodeStatefulSet(set)));
-    cache.nodes.replace([...this.nodes.values()].map(decodeNode));
+    cache.nodes.replace([...this.nodes.values()].map(node => this.#decodedOnce(node, decodeNode)));
     cache.podDisruptionBudgets.replace(this.budgets);
     this.#showDevices(cache);
-    cache.pods.replace([...this.pods.values()].map(state => decode(this.#podObject(state))));
+    cache.pods.replace([...this.pods.values()].map(state => this.#podInfo(state)));
+  }
+
+  /** Most objects do not change between two looks, and decoding is most of what a simulation costs. */
+  #decodedOnce<Raw extends object, T>(raw: Raw, decodeRaw: (raw: Raw) => T): T {
+    const known = this.#decoded.get(raw) as T | undefined;
+    if (known !== undefined) return known;
+    const decoded = decodeRaw(raw);
+    this.#decoded.set(raw, decoded);
+    return decoded;
+  }
+
+  #podInfo(state: PodState): PodInfo {
+    const { pod, terminatingAtMs, disruption, foreground, unhealthy, readyAtMs } = state;
+    const looks = [
+      terminatingAtMs !== undefined,
+      disruption,
+      foreground,
+      unhealthy,
+      this.nowMs >= readyAtMs,
+    ].join();
+    const known = this.#podInfos.get(pod);
+    if (known?.looks === looks) return known.info;
+    const info = decode(this.#podObject(state));
+    this.#podInfos.set(pod, { looks, info });
+    return info;
   }
 
   /** A reflector tells nothing when nothing has changed. */
