@@ -100,7 +100,7 @@ export class RandomFaults {
 
   #taint(node: string, device: string, taint: DeviceTaint): void {
     this.#cluster.publish(node, deviceNames, { [device]: taint });
-    this.#later(400, () => this.#cluster.publish(node, deviceNames));
+    this.#later(200, () => this.#cluster.publish(node, deviceNames));
   }
 
   /** The node comes back as it was, or with another UID. */
@@ -110,7 +110,7 @@ export class RandomFaults {
     const uid = `${known.metadata.uid}${suffix}`;
     const status = { ...known.status, conditions: [{ type: 'Ready', status: 'True' }] };
     const { metadata } = known;
-    this.#later(400, () =>
+    this.#later(200, () =>
       this.#cluster.nodes.set(name, { ...known, metadata: { ...metadata, uid }, spec: {}, status }),
     );
   }

@@ -172,6 +172,7 @@ async function story(seed: number, settings: FailureSettings, limits = settings)
     apply();
     await replica.run(ms, ms);
     for (const brake of replica.brakes) brakesSeen.add(brake);
+    forgetWhole();
     if (cluster.nowMs - reviewedMs >= 30_000) {
       reviewedMs = cluster.nowMs;
       replica.controller.reviewAll();
