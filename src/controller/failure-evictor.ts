@@ -4,6 +4,7 @@ import type { GroupView } from '../cache/group-view.ts';
 import { deviceKey } from '../cluster/devices/device.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Claims } from '../failure/claim.ts';
+import { isServing } from '../failure/incarnation.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
@@ -131,8 +132,11 @@ export class FailureEvictor {
     const lapsed =
       intent.signal !== 'Foreign' && wallMs() - intent.times.intent >= settings.reserveMinutes * 60_000;
     const isOther = hurt !== undefined && !isSameFault(hurt.fault, intent);
+    // It was broken when that was decided, and has come back meanwhile: to take it down costs something by now.
+    const servesAgain =
+      hurt !== undefined && !intent.serving && isServing(hurt.incarnation, hurt.view.membership.size);
     // Nothing has been evicted yet: what is wrong now, if anything, is decided anew, under all brakes.
-    if (hurt === undefined || lapsed || isOther || !(await judge.stillStands(hurt)))
+    if (hurt === undefined || lapsed || isOther || servesAgain || !(await judge.stillStands(hurt)))
       return this.#record(stored, { kind: 'close', outcome: 'overtaken', times: {} }, false);
     const [brake] = judge.judgeBegun(hurt, await isHalted());
     if (brake !== undefined) return this.#hold(stored, 'EvictionHeld', brake.message, brake.retryAfterMs);
