@@ -45,7 +45,7 @@ interface Patient extends Scene {
   readonly node: string;
 }
 
-t.test('dead nodes of four groups: held until fenced, then whole', async t => {
+t.test('fault 20, fault 21: dead nodes of four groups: held until fenced, then whole', async t => {
   const cluster = await openBed(t);
   // One host more in each rack than a group needs.
   await withFleet(t, cluster, { name: 'racks-of-5', nodes: racks({ racks: 5, hostsPerRack: 5, gpus: 8 }) });

@@ -69,7 +69,7 @@ const scenes: readonly Scene[] = [
   },
 ];
 
-t.test('PodDisruptionBudgets that do not allow that a group goes', async t => {
+t.test('fault 34: PodDisruptionBudgets that do not allow that a group goes', async t => {
   const cluster = await openBed(t);
   // One host more in each rack than a group needs.
   await withFleet(t, cluster, { name: 'racks-of-5', nodes: racks({ racks: 5, hostsPerRack: 5, gpus: 8 }) });

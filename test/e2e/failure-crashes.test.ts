@@ -150,8 +150,8 @@ const series: readonly { readonly name: string; readonly gaps: readonly Gap[] }[
 t.test('Berth is lost while it deals with a failure', async t => {
   const cluster = await openBed(t);
   await withFleet(t, cluster, { name: 'racks-12', nodes: racks({ racks: 12, hostsPerRack: 4, gpus: 8 }) });
-  await t.test('kill -9', t => killed(t, cluster));
-  await t.test('SIGSTOP of the Lease holder, and SIGCONT later', t => suspended(t, cluster));
+  await t.test('fault 23, fault 24: kill -9', t => killed(t, cluster));
+  await t.test('fault 25: SIGSTOP of the Lease holder, and SIGCONT later', t => suspended(t, cluster));
 });
 
 async function killed(t: Test, cluster: Cluster): Promise<void> {

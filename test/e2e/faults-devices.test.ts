@@ -14,7 +14,7 @@ import {
   seenUids,
   spareDevice,
   taintDevice,
-} from './device-faults.ts';
+} from './device-scenes.ts';
 import { claiming, createClaimTemplate, deviceNamespaces, exactly, named } from './devices.ts';
 import { fastFailure, forgetFailures, reportDevice } from './failures.ts';
 

@@ -77,6 +77,13 @@ async function nodeReturns(t: Test, cluster: Cluster, nodes: readonly Node[]): P
   await until('the eviction', 20_000, async () => (await calls.byBerth()).length > 0);
   const again = nodes.filter(({ metadata }) => metadata.name === lost);
   await createFleet(cluster, { name: 'the node', nodes: again });
+  await until('the old worker to have ended', 60_000, async () => {
+    const left = (await listPods(cluster, namespace)).some(
+      ({ metadata }) => metadata.uid === worker?.metadata.uid,
+    );
+    if (left) await touch(cluster, namespace, worker?.metadata.name ?? '');
+    return !left;
+  });
   await untilNew(cluster, namespace, 'llama-0', [leader, worker]);
   await assertOneEviction(t, cluster, { namespace, group: 'llama-0', before, calls });
   await createLws(cluster, namespace, {
@@ -92,6 +99,15 @@ async function nodeReturns(t: Test, cluster: Cluster, nodes: readonly Node[]): P
   );
   await delay(patienceMs);
   await assertOneEviction(t, cluster, { namespace, group: 'llama-0', before, calls });
+}
+
+/** A real kubelet lists its pods when it comes back; KWOK looks at one when it changes. */
+async function touch(cluster: Cluster, namespace: string, name: string): Promise<void> {
+  await delay(2_000);
+  const metadata = { annotations: { 'example.com/nudged': String(Date.now()) } };
+  await cluster
+    .request('PATCH', `/api/v1/namespaces/${namespace}/pods/${name}`, { metadata })
+    .catch(() => {});
 }
 
 /** A group whose leader never becomes Ready, so that LWS makes no workers. */

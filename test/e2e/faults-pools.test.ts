@@ -30,7 +30,7 @@ import {
   slicesOf,
   taintDevice,
   withdrawSlice,
-} from './device-faults.ts';
+} from './device-scenes.ts';
 import {
   claiming,
   createClaimTemplate,

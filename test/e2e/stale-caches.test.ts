@@ -41,7 +41,7 @@ t.test('two replicas whose watches are held back by a proxy', async t => {
   await withFleet(t, cluster, { name: 'racks-of-5', nodes: racks({ racks: 4, hostsPerRack: 5, gpus: 8 }) });
   t.teardown(() => forgetFailures(cluster));
 
-  await t.test('a view that is too old: nothing is evicted before it is fresh again', async t => {
+  await t.test('fault 28: a view that is too old: nothing is evicted before it is fresh again', async t => {
     // The failure counts only when the view is too old already.
     const scene = await makeScene(t, cluster, { unhealthyAfterSeconds: 6, staleAfterSeconds: 3 });
     const { namespace, proxy, group, victim } = scene;
@@ -74,7 +74,7 @@ t.test('two replicas whose watches are held back by a proxy', async t => {
     );
   });
 
-  await t.test('a device healed where the watch does not show it: the live look cancels', async t => {
+  await t.test('fault 27: a device healed where the watch does not show it: the live look cancels', async t => {
     const scene = await makeScene(t, cluster, { unhealthyAfterSeconds: 3, staleAfterSeconds: 3_600 });
     const { proxy, group, victim } = scene;
     const calls = await watchDestruction(cluster);

@@ -301,7 +301,7 @@ t.test('a tripped breaker is found again by the next holder', async t => {
   t.ok(second.brakes.includes('domain-failure'));
 });
 
-t.test('an eviction whose answer is lost is not made again, though the watch lags', async t => {
+t.test('fault 26: an eviction whose answer is lost is not made again, though the watch lags', async t => {
   const cluster = new FakeCluster(groupsOf(1, 3), 16);
   const replica = new Replica(cluster);
   let lost = 0;

@@ -179,7 +179,7 @@ t.test('a fault that is over by what the API server says at the moment evicts no
   t.same(cluster.destructive, []);
 });
 
-t.test('two taints that take turns are one fault, which ripens all the same', async t => {
+t.test('fault 16: two taints that take turns are one fault, which ripens all the same', async t => {
   const { cluster, replica } = start(1, 12);
   await replica.run(2_000);
   const node = nodeOf(cluster, 0);

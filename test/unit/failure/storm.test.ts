@@ -288,7 +288,7 @@ const settingsOf = (index: number): FailureSettings => ({
 });
 
 t.test(
-  `${wantedFaults} random faults: no group twice, none that is innocent, all whole in the end`,
+  `fault 44: ${wantedFaults} random faults: no group twice, none that is innocent, all whole in the end`,
   async t => {
     const first = Number(process.env['BERTH_SEED'] ?? 1);
     let faults = 0;
