@@ -45,7 +45,9 @@ t.test('brakes on a fleet of 16 nodes', async t => {
   await withFleet(t, cluster, { name: 'racks-4', nodes: racks({ racks: 4, hostsPerRack: 4, gpus: 8 }) });
   await t.test('10 of 16 nodes fail at once', t => tenOfSixteen(t, cluster));
   await t.test('an administrator halts a storm', t => haltedStorm(t, cluster));
-  await t.test('fault 45: modes: whoever opts out, and a dry run, are told what would be done', t => modes(t, cluster));
+  await t.test('fault 45: modes: whoever opts out, and a dry run, are told what would be done', t =>
+    modes(t, cluster),
+  );
   await t.test('fault 18: 3 nodes of a rack go at once: left alone until somebody resets the breaker', t =>
     lostRack(t, cluster),
   );

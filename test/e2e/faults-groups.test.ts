@@ -130,7 +130,7 @@ async function boundHalf(cluster: Cluster, namespace: string, old: Pod | undefin
     found = pods.find(
       ({ metadata, spec }) => metadata.uid !== old?.metadata.uid && spec.nodeName !== undefined,
     );
-    return pods.length === 1 && found?.status?.phase === 'Running';
+    return pods.length === 1 && found !== undefined;
   });
   if (found === undefined) throw new Error('no leader');
   return found;

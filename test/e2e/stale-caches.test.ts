@@ -74,30 +74,33 @@ t.test('two replicas whose watches are held back by a proxy', async t => {
     );
   });
 
-  await t.test('fault 27: a device healed where the watch does not show it: the live look cancels', async t => {
-    const scene = await makeScene(t, cluster, { unhealthyAfterSeconds: 3, staleAfterSeconds: 3_600 });
-    const { proxy, group, victim } = scene;
-    const calls = await watchDestruction(cluster);
-    await reportDevice(cluster, victim, 'Unhealthy');
-    await seenBy(scene);
-    proxy.holdWatches();
-    const heldMs = Date.now();
-    await reportDevice(cluster, victim, 'Healthy');
-    await liveLooks(scene, victim, heldMs, 3);
-    t.comment(`3 live looks at the member within ${Date.now() - heldMs} ms`);
-    t.strictSame((await calls.byBerth()).map(describeCall), [], 'no destructive call');
-    t.strictSame(await intentsOf(scene), [], 'no intent');
-    proxy.releaseWatches();
-    t.strictSame(uidsOf(await groupNow(scene)), uidsOf(group), 'the group is what it was');
+  await t.test(
+    'fault 27: a device healed where the watch does not show it: the live look cancels',
+    async t => {
+      const scene = await makeScene(t, cluster, { unhealthyAfterSeconds: 3, staleAfterSeconds: 3_600 });
+      const { proxy, group, victim } = scene;
+      const calls = await watchDestruction(cluster);
+      await reportDevice(cluster, victim, 'Unhealthy');
+      await seenBy(scene);
+      proxy.holdWatches();
+      const heldMs = Date.now();
+      await reportDevice(cluster, victim, 'Healthy');
+      await liveLooks(scene, victim, heldMs, 3);
+      t.comment(`3 live looks at the member within ${Date.now() - heldMs} ms`);
+      t.strictSame((await calls.byBerth()).map(describeCall), [], 'no destructive call');
+      t.strictSame(await intentsOf(scene), [], 'no intent');
+      proxy.releaseWatches();
+      t.strictSame(uidsOf(await groupNow(scene)), uidsOf(group), 'the group is what it was');
 
-    await reportDevice(cluster, victim, 'Unhealthy');
-    await untilNew(scene);
-    t.strictSame(
-      (await calls.byBerth()).map(describeCall),
-      ['create pods/eviction llama-0 201'],
-      'what stays Unhealthy is evicted',
-    );
-  });
+      await reportDevice(cluster, victim, 'Unhealthy');
+      await untilNew(scene);
+      t.strictSame(
+        (await calls.byBerth()).map(describeCall),
+        ['create pods/eviction llama-0 201'],
+        'what stays Unhealthy is evicted',
+      );
+    },
+  );
 
   await t.test('a group replaced where the watch does not show it: no budget is charged', async t => {
     // Without gates, so that the new group runs though Berth does not see it.
