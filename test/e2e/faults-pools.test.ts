@@ -33,7 +33,6 @@ import {
 } from './device-scenes.ts';
 import {
   claiming,
-  createClaim,
   createClaimTemplate,
   deviceNamespaces,
   exactly,
@@ -236,40 +235,6 @@ async function pools(t: Test, scene: Scene): Promise<void> {
     );
     await deleteLws(cluster, namespace, 'late');
   });
-
-  await t.test('fault 30: two groups share a claim: both go, and come back on other devices', async t => {
-    await createClaim(cluster, namespace, 'both', [exactly('gpu', driver)]);
-    for (const name of ['left', 'right'])
-      await createLws(cluster, namespace, { name, size: 1, worker: claiming({ claims: { gpu: 'both' } }) });
-    const names = ['left-0', 'right-0'];
-    const sharers = async () =>
-      (await listPods(cluster, namespace)).filter(pod => names.includes(nameOf(pod)));
-    await waitForReady(cluster, namespace, 2 * size + 2);
-    const before = await sharers();
-    const sharedDevice = async () =>
-      resultsOf((await listClaims(cluster, namespace)).filter(({ metadata }) => metadata.name === 'both'))[0];
-    const sick = present(await sharedDevice());
-    const calls = await watchDestruction(cluster);
-    await taintDevice(t, cluster, sick, lost);
-    const old = new Set(before.map(({ metadata }) => metadata.uid));
-    await until('both to be new, with another device', 90_000, async () => {
-      const now = await sharers();
-      const device = await sharedDevice();
-      return (
-        now.length === 2 &&
-        now.every(({ metadata, spec }) => !old.has(metadata.uid) && spec.nodeName !== undefined) &&
-        device !== undefined &&
-        deviceKey(device) !== deviceKey(sick)
-      );
-    });
-    await delay(patienceMs);
-    t.strictSame(
-      (await calls.byBerth()).map(describeCall).sort(),
-      names.map(name => `create pods/eviction ${name} 201`),
-      'each was evicted once',
-    );
-    for (const name of ['left', 'right']) await deleteLws(cluster, namespace, name);
-  });
 }
 
 async function wholeDriver(t: Test, scene: Scene): Promise<void> {
@@ -412,8 +377,4 @@ function pinOf(pod: Awaited<ReturnType<typeof membersOf>>[number] | undefined): 
   return pod?.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms
     ?.flatMap(({ matchFields = [] }) => matchFields)
     .find(({ key }) => key === 'metadata.name')?.values?.[0];
-}
-
-function nameOf({ metadata }: Awaited<ReturnType<typeof membersOf>>[number]): string {
-  return metadata.name ?? '';
 }
