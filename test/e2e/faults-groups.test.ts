@@ -9,6 +9,7 @@ import {
   deleteLws,
   groupsOf,
   isGatedByBerth,
+  isReady,
   listEvents,
   listPods,
   lwsPath,
@@ -64,6 +65,9 @@ t.test('groups in the middle of something fail', async t => {
   );
   await t.test('fault 43: a device fails during a rolling update: only its group goes, to its revision', t =>
     rolling(t, cluster),
+  );
+  await t.test('fault 35: LWS and its webhooks do not answer while a group is away: it comes back later', t =>
+    withoutLws(t, cluster),
   );
   await t.test('fault 37: no other place: who may wait serves on, who cannot waits gated', t =>
     nowhereToGo(t, cluster),
@@ -267,6 +271,39 @@ async function rolling(t: Test, cluster: Cluster): Promise<void> {
   ];
   t.strictSame(revisions(after.get('llama-0')), revisions(first.get('llama-0')), 'at the revision it had');
   t.strictNotSame(revisions(after.get('llama-1')), revisions(first.get('llama-1')), 'unlike the updated one');
+}
+
+async function withoutLws(t: Test, cluster: Cluster): Promise<void> {
+  const namespace = await makeNamespace(t, cluster);
+  await createLws(cluster, namespace, { name: 'llama', replicas: 2, size: 2, annotations: inOneRack });
+  const before = groupsOf(await waitForReady(cluster, namespace, 4));
+  const [, worker] = before.get('llama-0') ?? [];
+  if (worker === undefined) throw new Error('llama-0 has no worker');
+  const calls = await watchDestruction(cluster);
+  cluster.signal('lws', 'SIGSTOP');
+  t.teardown(() => cluster.signal('lws', 'SIGCONT'));
+  await reportDevice(cluster, worker, 'Unhealthy');
+  await until(
+    'the group to be gone',
+    40_000,
+    async () => groupsOf(await listPods(cluster, namespace)).get('llama-0') === undefined,
+  );
+  await delay(2 * patienceMs);
+  t.notOk(
+    groupsOf(await listPods(cluster, namespace))
+      .get('llama-0')
+      ?.some(isReady),
+    'it is not back',
+  );
+  t.match(await intentsOf(cluster, namespace), [{ phase: 'returning' }], 'and the record is open');
+  cluster.signal('lws', 'SIGCONT');
+  await untilNew(cluster, namespace, 'llama-0', before.get('llama-0') ?? []);
+  await assertOneEviction(t, cluster, { namespace, group: 'llama-0', before, calls });
+  const after = groupsOf(await listPods(cluster, namespace)).get('llama-0') ?? [];
+  t.notOk(
+    after.some(({ spec }) => spec.nodeName === worker.spec.nodeName),
+    'where its plan says, off the bad node',
+  );
 }
 
 async function nowhereToGo(t: Test, cluster: Cluster): Promise<void> {

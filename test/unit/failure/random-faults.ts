@@ -46,6 +46,18 @@ export class RandomFaults {
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
   }
 
+  /** All devices of most nodes go bad, and are well again after so long. */
+  addMass(forMs: number): void {
+    const { nodes, nowMs } = this.#cluster;
+    for (const node of nodes.keys()) {
+      if (this.#random() > 0.6) continue;
+      const taints = Object.fromEntries(deviceNames.map(name => [name, lost]));
+      this.#cluster.publish(node, deviceNames, taints);
+      this.#repairs.push({ atMs: nowMs + forMs, repair: () => this.#cluster.publish(node, deviceNames) });
+      this.counts.set('mass', (this.counts.get('mass') ?? 0) + 1);
+    }
+  }
+
   /** Takes back what is due, or all of it. */
   repair(all = false): void {
     for (const each of this.#repairs.splice(0)) {

@@ -14,6 +14,8 @@ const size = 2;
 const wantedFaults = Number(process.env['BERTH_FAULTS'] ?? 10_000);
 const faultsPerStory = 250;
 const hourMs = 3_600_000;
+/** So long most devices are bad in a story with breakers. */
+const massMs = 60_000;
 
 /** What keeps a random fleet of ten groups from being looked at by anything but rates and budgets. */
 const noBreakers = {
@@ -46,7 +48,7 @@ const profiles: readonly { readonly name: string; readonly settings: Partial<Fai
 
 /** Brakes that somebody or something puts on for a while. */
 const brakes = ['halt', 'stale', 'observe', 'api', 'no-room', 'budget'] as const;
-type BrakeOn = (typeof brakes)[number];
+type BrakeOn = (typeof brakes)[number] | 'mass';
 
 interface Ending {
   readonly violations: readonly string[];
@@ -110,7 +112,7 @@ async function story(seed: number, settings: FailureSettings, limits = settings)
       const leader = [...cluster.pods.values()].find(({ pod }) => pod.metadata.name === name);
       const members = membersOf(leader?.pod.metadata.uid ?? '');
       const held = (
-        ['halt', 'stale', ...(name === undefined ? [] : (['observe', 'api'] as const))] as const
+        ['halt', 'stale', ...(name === undefined ? [] : (['observe', 'api', 'mass'] as const))] as const
       ).filter(brake => on.has(brake));
       const isReady = members.some(
         pod => cluster.nowMs >= pod.readyAtMs && pod.terminatingAtMs === undefined,
@@ -194,6 +196,14 @@ async function story(seed: number, settings: FailureSettings, limits = settings)
     for (let burst = Math.floor(random() * 20); burst > 0; burst -= 1) {
       faults.add();
       count += 1;
+    }
+    if (
+      settings.deviceMassMinCount < 100 &&
+      count > faultsPerStory / 2 &&
+      faults.counts.get('mass') === undefined
+    ) {
+      faults.addMass(massMs);
+      on.set('mass', cluster.nowMs + massMs);
     }
     if (random() < 0.12) {
       const brake = brakes[Math.floor(random() * brakes.length)];
@@ -306,8 +316,8 @@ t.test(
       if (ending.violations.length > 0)
         t.same(ending.violations.slice(0, 10), [], `seed ${seed}, ${profiles[seed % profiles.length]?.name}`);
     }
-    t.comment(`${faults} faults: ${JSON.stringify(sums)}`);
-    t.equal(kinds.size, 12, 'of all kinds');
+    t.comment(`${faults} faults: ${JSON.stringify(sums)}; held by ${[...brakesSeen].sort().join(', ')}`);
+    t.equal(kinds.size, 13, 'of all kinds');
     t.ok(sums.evictions > wantedFaults / 50, `${sums.evictions} groups were evicted`);
     t.ok(sums.workersTold > 0, `workers of ${sums.workersTold} leaders were told`);
     t.ok(sums.kills > wantedFaults / 500, `processes were killed ${sums.kills} times`);
@@ -319,6 +329,9 @@ t.test(
       'rate',
       'in-flight',
       'restart-budget',
+      'device-mass',
+      'device-failure',
+      'domain-failure',
       'plan-first',
       'disruption-budget',
       'mode',
@@ -327,17 +340,16 @@ t.test(
   },
 );
 
-t.test('control: what goes beyond a limit is found', async t => {
+t.test('control: what goes beyond a limit, or is done under a brake, is found', async t => {
   const settings = settingsOf(1);
-  const { violations } = await story(1, settings, {
-    ...settings,
-    inFlightMin: 1,
-    inFlightPerOwner: 1,
-    restartsPerDay: 1,
-  });
+  const strict = { ...settings, inFlightMin: 1, inFlightPerOwner: 1, restartsPerDay: 1 };
+  const beyond = await story(1, settings, strict);
   for (const what of [/in flight/, /times a day/])
     t.ok(
-      violations.some(text => what.test(text)),
+      beyond.violations.some(text => what.test(text)),
       String(what),
     );
+  const blind = { ...settings, deviceMassMinCount: 3, deviceMassShare: 2 };
+  const { violations } = await story(1, blind);
+  t.ok(violations.some(text => text.includes('under the brake mass')));
 });
