@@ -283,19 +283,16 @@ async function withoutLws(t: Test, cluster: Cluster): Promise<void> {
   cluster.signal('lws', 'SIGSTOP');
   t.teardown(() => cluster.signal('lws', 'SIGCONT'));
   await reportDevice(cluster, worker, 'Unhealthy');
-  await until(
-    'the group to be gone',
-    40_000,
-    async () => groupsOf(await listPods(cluster, namespace)).get('llama-0') === undefined,
-  );
+  await until('the eviction', 40_000, async () => (await calls.byBerth()).length > 0);
   await delay(2 * patienceMs);
+  const uids = new Set(uidsOf(before.get('llama-0')));
+  const now = groupsOf(await listPods(cluster, namespace)).get('llama-0') ?? [];
   t.notOk(
-    groupsOf(await listPods(cluster, namespace))
-      .get('llama-0')
-      ?.some(isReady),
+    now.some(pod => isReady(pod) && !uids.has(pod.metadata.uid)),
     'it is not back',
   );
-  t.match(await intentsOf(cluster, namespace), [{ phase: 'returning' }], 'and the record is open');
+  t.strictSame((await calls.byBerth()).map(describeCall), ['create pods/eviction llama-0 201']);
+  t.equal((await intentsOf(cluster, namespace)).filter(({ phase }) => phase !== 'closed').length, 1);
   cluster.signal('lws', 'SIGCONT');
   await untilNew(cluster, namespace, 'llama-0', before.get('llama-0') ?? []);
   await assertOneEviction(t, cluster, { namespace, group: 'llama-0', before, calls });
