@@ -29,7 +29,7 @@ import {
   type Scene,
   slicesOf,
   spareDevice,
-} from './device-faults.ts';
+} from './device-scenes.ts';
 import {
   claiming,
   createClaim,

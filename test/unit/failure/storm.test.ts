@@ -294,6 +294,9 @@ const settingsOf = (index: number): FailureSettings => ({
   ...defaultFailureSettings,
   mode: 'evict',
   newHolderSeconds: 0,
+  // Faults rain on nine groups for hours: each would be taken for one that breaks its devices.
+  poisonDevices: 1_000,
+  poisonNodes: 1_000,
   ...profiles[index % profiles.length]?.settings,
 });
 
