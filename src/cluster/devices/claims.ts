@@ -61,6 +61,7 @@ export interface ClaimRecord {
   readonly podUid: string | undefined;
   /** What that pod calls it (annotation `resource.kubernetes.io/pod-claim-name`). */
   readonly podClaimName: string | undefined;
+  /** Empty once it is allocated. */
   readonly spec: ResourceClaimSpec;
   /** Undefined as long as it is not allocated. */
   readonly allocation: ClaimAllocation | undefined;

@@ -28,19 +28,24 @@ export function decodeResourceClaim(raw: ResourceClaim): ClaimRecord {
     ({ kind, controller }) => kind === 'Pod' && controller === true,
   );
   const isForExtendedResources = annotations[k8s.extendedResourceClaim] === 'true';
+  const spec = specFrom(raw.spec);
+  const allocation = allocationFrom(status['allocation']);
   return {
     uid: textAt(metadata.uid, 'metadata.uid'),
     namespace: textAt(metadata.namespace, 'metadata.namespace'),
     name: textAt(metadata.name, 'metadata.name'),
     podUid: owner?.uid,
     podClaimName: isForExtendedResources ? extendedResourceClaim : annotations[k8s.podClaimName],
-    spec: specFrom(raw.spec),
-    allocation: allocationFrom(status['allocation']),
+    // What it asks for is over once it has devices, and would take most of the memory.
+    spec: allocation === undefined ? spec : nothingAsked,
+    allocation,
     reservedFor: podsOf(status['reservedFor']),
     steeringOff: annotations[berth.steerClaims] === 'false',
     terminating: metadata.deletionTimestamp !== undefined,
   };
 }
+
+const nothingAsked: ResourceClaimSpec = {};
 
 /**
  * What Berth keeps of a ResourceClaimTemplate.

@@ -261,3 +261,12 @@ t.test('a single pod has its devices held from the pin to the allocation', async
   cache.pods.remove(other);
   t.same(usedOn(cache, 'a'), ['gpu-5'], 'and when the pod goes');
 });
+
+t.test('what a claim asks for is kept only until it has devices', async t => {
+  const cache = worldOf();
+  const { spec } = wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] });
+  addClaim(cache, { name: 'c', spec });
+  t.same(cache.claims.claim('serving', 'c')?.spec, spec);
+  addClaim(cache, { name: 'c', spec, allocated: ['dra.net/a/efa0'] });
+  t.same(cache.claims.claim('serving', 'c')?.spec, {});
+});
