@@ -8,9 +8,7 @@ import { type DeviceId, deviceKey } from '../../src/cluster/devices/device.ts';
 import {
   createLws,
   createPod,
-  groupsOf,
   listEvents,
-  listPods,
   openBed,
   runBerth,
   singlePod,
@@ -25,7 +23,6 @@ import {
   evictsOnce,
   membersOf,
   present,
-  renewedWhole,
   type Scene,
   slicesOf,
   spareDevice,
@@ -175,33 +172,6 @@ t.test('sick devices are kept off new claims', async t => {
       10_000,
       async () => (await exclusionRules(cluster)).length === 0,
     );
-  });
-
-  await t.test('fault 38: a group that breaks each device it gets does not drain the fleet', async t => {
-    const calls = await watchDestruction(cluster);
-    for (let times = 1; times <= 4; times += 1) {
-      await renewedWhole(t, scene, 1, 1, async device => {
-        const pod = present((await membersOf(cluster, namespace, 'llama-1'))[1]);
-        await report(cluster, pod, device, 'Unhealthy');
-      });
-      await waitForReady(cluster, namespace, 2 * size);
-    }
-    await until('it to be told', 20_000, async () =>
-      (await listEvents(cluster, namespace)).some(({ reason }) => reason === 'PoisonWorkload'),
-    );
-    await until(
-      'all but the last to come back',
-      20_000,
-      async () => (await exclusionRules(cluster)).length === 1,
-    );
-    t.match(await berth.metrics(), /berth_poison_groups 1/);
-    const pod = present((await membersOf(cluster, namespace, 'llama-1'))[1]);
-    const [device] = await devicesOf(cluster, namespace, 'llama-1', 1);
-    await evictsNobody(t, scene, () => report(cluster, pod, device, 'Unhealthy'));
-    t.equal((await exclusionRules(cluster)).length, 1, 'nothing more is excluded for it');
-    t.match(await berth.metrics(), /berth_brake_active\{brake="exclusion"\} 1/);
-    t.equal((await calls.byBerth()).length, 4);
-    t.equal(groupsOf(await listPods(cluster, namespace)).size, 2);
   });
 });
 

@@ -198,7 +198,9 @@ async function pools(t: Test, scene: Scene): Promise<void> {
     const victim = present(worker);
     await evictsNobody(t, scene, () => reportDevice(cluster, victim, 'Unknown', 'claim:gpus'));
     const calls = await watchDestruction(cluster);
-    await renewedWhole(t, scene, 1, 1, () => reportDevice(cluster, victim, 'Unhealthy', 'claim:gpus'));
+    await renewedWhole(t, scene, 1, 1, ({ driver, pool, device }) =>
+      reportDevice(cluster, victim, 'Unhealthy', 'claim:gpus', `${driver}/${pool}/${device}`),
+    );
     await delay(patienceMs);
     t.strictSame((await calls.byBerth()).map(describeCall), ['create pods/eviction llama-1 201']);
   });

@@ -299,6 +299,9 @@ function withoutAddress(spec: Pod['spec']): unknown {
 }
 
 function unchangedReviews(metrics: string): number {
-  const found = /^berth_admission_duration_seconds_count\{.*outcome="unchanged".*\} (\d+)$/m.exec(metrics);
+  const found =
+    /^berth_admission_duration_seconds_count\{.*webhook="pods".*outcome="unchanged".*\} (\d+)$/m.exec(
+      metrics,
+    );
   return Number(found?.[1] ?? 0);
 }

@@ -235,12 +235,15 @@ function keepPulse(t: Test, cluster: Cluster, namespace: string): void {
     lwsPath(namespace, 'llama'),
     `/apis/apps/v1/namespaces/${namespace}/statefulsets/llama`,
     `/apis/policy/v1/namespaces/${namespace}/poddisruptionbudgets/pulse`,
+    ...draObjects(namespace).map(({ path }) => `${path}/pulse`),
   ];
   const stop = new AbortController();
   const beating = beat();
   t.teardown(async () => {
     stop.abort();
     await beating;
+    for (const { path } of draObjects(namespace))
+      await cluster.request('DELETE', `${path}/pulse`).catch(() => undefined);
   });
 
   async function beat(): Promise<void> {
@@ -248,6 +251,10 @@ function keepPulse(t: Test, cluster: Cluster, namespace: string): void {
     // Nobody schedules it. A member's end would be put off with each of its changes, for KWOK counts from the last one.
     const pod = singlePod(namespace, 'pulse', {}, { schedulerName: 'nobody' });
     await cluster.request('POST', `/api/v1/namespaces/${namespace}/pods`, pod);
+    for (const { path, kind, spec } of draObjects(namespace)) {
+      const metadata = { name: 'pulse' };
+      await cluster.request('POST', path, { apiVersion: 'resource.k8s.io/v1', kind, metadata, spec });
+    }
     while (!stop.signal.aborted) {
       const metadata = { annotations: { 'example.com/pulse': String(Date.now()) } };
       await Promise.all(
@@ -256,6 +263,26 @@ function keepPulse(t: Test, cluster: Cluster, namespace: string): void {
       await delay(pulseMs, undefined, { signal: stop.signal }).catch(() => undefined);
     }
   }
+}
+
+/** One of each kind of DRA, which none of the groups has anything to do with. */
+function draObjects(namespace: string) {
+  const api = '/apis/resource.k8s.io/v1';
+  const devices = { requests: [{ name: 'r', exactly: { deviceClassName: 'pulse' } }] };
+  const pool = { name: 'pulse', generation: 1, resourceSliceCount: 1 };
+  const slice = { driver: 'pulse.example.com', pool, nodeName: 'r03-h04', devices: [{ name: 'd' }] };
+  const taint = { key: 'example.com/pulse', effect: 'None' };
+  return [
+    { path: `${api}/deviceclasses`, kind: 'DeviceClass', spec: {} },
+    { path: `${api}/resourceslices`, kind: 'ResourceSlice', spec: slice },
+    { path: `${api}/devicetaintrules`, kind: 'DeviceTaintRule', spec: { taint } },
+    {
+      path: `${api}/namespaces/${namespace}/resourceclaimtemplates`,
+      kind: 'ResourceClaimTemplate',
+      spec: { spec: { devices } },
+    },
+    { path: `${api}/namespaces/${namespace}/resourceclaims`, kind: 'ResourceClaim', spec: { devices } },
+  ];
 }
 
 /** Waits until all members are new and bound. */

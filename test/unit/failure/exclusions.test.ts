@@ -227,7 +227,7 @@ t.test('rules that a process finds are kept for a probation from its own first s
   t.same(other.wait(minute), ['gpu-0'], 'what this process sees itself counts more');
 });
 
-t.test('a group that breaks one device after the other is to blame itself', async t => {
+t.test('fault 38: a group that breaks one device after the other is to blame itself', async t => {
   const world = new World();
   const group = 'serving/llm-0';
   const had = (i: number) => ({ class: 'certain', holders: [{ group, incarnation: `uid-${i}` }] }) as const;
