@@ -31,9 +31,9 @@ import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
 import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
 import { believedPlan, type PodInfo, takesAccelerator } from '../group/pod-info.ts';
-import { DeviceHolds, seatDevicesKey } from './device-holds.ts';
+import { DeviceHolds } from './device-holds.ts';
 import { DeviceState } from './device-state.ts';
-import { type AssumedPlan, buildGroupView, type GroupView, rankOf, seatOf } from './group-view.ts';
+import { type AssumedPlan, buildGroupView, type GroupView, rankOf, seatKey, seatOf } from './group-view.ts';
 import { type Hold, NodeLedger } from './node-ledger.ts';
 
 /**
@@ -433,7 +433,7 @@ export class ClusterCache {
    * them. Those of claims that are allocated by now are not asked about.
    */
   hasPlannedDevices(key: string, rank: number): boolean {
-    const prefix = `${seatDevicesKey(key, rank)}/`;
+    const prefix = `${seatKey(key, rank)}/`;
     for (const { key: holdKey, node, results } of this.#devices.holdsOf(key)) {
       if (!holdKey.startsWith(prefix) || results.length === 0) continue;
       const devices = this.nodeInfo(node)?.devices;
@@ -887,10 +887,6 @@ export class ClusterCache {
       };
     }
   }
-}
-
-function seatKey(groupKey: string, seat: number | string): string {
-  return `${groupKey}#${seat}`;
 }
 
 /** Owner of the holds that are reserved for a group for one purpose. */

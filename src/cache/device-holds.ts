@@ -1,7 +1,7 @@
 import { type PlannedClaim, resultsOfPlan } from '../cluster/devices/claims.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import type { DeviceHold, DeviceState } from './device-state.ts';
-import type { GroupView } from './group-view.ts';
+import { type GroupView, seatKey } from './group-view.ts';
 
 /** Devices that are kept on one node. */
 interface Kept {
@@ -30,7 +30,7 @@ export class DeviceHolds {
       if (view === undefined || node === '' || claims.length === 0) return [];
       const allocated = this.#allocatedIn(view, members?.get(rank));
       const open = claims.filter(({ claim }) => !allocated.has(claim));
-      return holdsOf(seatDevicesKey(group, rank), { node, claims: open });
+      return holdsOf(seatKey(group, rank), { node, claims: open });
     });
     this.#devices.setHolds(group, holds);
   }
@@ -81,11 +81,6 @@ export class DeviceHolds {
       if (allocation !== undefined && podClaimName !== undefined) allocated.add(podClaimName);
     return allocated;
   }
-}
-
-/** Under which the devices of one seat are held, followed by the name of the claim. */
-export function seatDevicesKey(group: string, rank: number): string {
-  return `${group}#${rank}`;
 }
 
 function holdsOf(key: string, { node, claims }: Kept): readonly DeviceHold[] {

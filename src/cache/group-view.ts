@@ -75,6 +75,11 @@ export function seatOf(view: GroupView, rank: number): string | undefined {
   return node === '' ? undefined : node;
 }
 
+/** Key of what is held for a rank, or for a place reserved for the group. */
+export function seatKey(groupKey: string, seat: number | string): string {
+  return `${groupKey}#${seat}`;
+}
+
 export function rankOf(pod: PodInfo): number | undefined {
   const membership = pod.membership;
   return membership === undefined || isMembershipError(membership) ? undefined : membership.rank;

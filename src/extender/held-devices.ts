@@ -3,6 +3,7 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { devicesOn } from '../cluster/devices/choice-input.ts';
 import { deviceKey } from '../cluster/devices/device.ts';
 import { isDelegatedToDra } from '../cluster/devices/extended-resources.ts';
+import { bodiesOf } from '../cluster/devices/request-selection.ts';
 import { offeredBy } from '../cluster/devices/steering/offered.ts';
 import type { NodeInfo } from '../cluster/node-info.ts';
 import { isAcceleratorResource } from '../cluster/resources.ts';
@@ -15,7 +16,7 @@ import type { PodInfo } from '../group/pod-info.ts';
 export function takesHeldDevices(cache: ClusterCache, pod: PodInfo): (node: NodeInfo) => boolean {
   const catalog = cache.deviceCatalog;
   const mayGet = offeredBy(catalog.selectors, catalog.classes);
-  const bodies = claimSpecs(cache, pod).flatMap(bodiesOf);
+  const bodies = claimSpecs(cache, pod).flatMap(takingBodies);
   return node => {
     const { devices, record } = node;
     const held = new Set<string>();
@@ -44,10 +45,9 @@ function claimSpecs({ claims }: ClusterCache, pod: PodInfo): readonly ResourceCl
   });
 }
 
-function bodiesOf({ devices }: ResourceClaimSpec): readonly DeviceRequestBody[] {
-  return (devices?.requests ?? []).flatMap<DeviceRequestBody>(({ exactly, firstAvailable = [] }) => {
-    // With admin access a device is only looked at.
-    if (exactly !== undefined) return exactly.adminAccess === true ? [] : [exactly];
-    return firstAvailable;
-  });
+/** With admin access a device is only looked at. */
+function takingBodies({ devices }: ResourceClaimSpec): readonly DeviceRequestBody[] {
+  return (devices?.requests ?? []).flatMap(request =>
+    request.exactly?.adminAccess === true ? [] : bodiesOf(request),
+  );
 }

@@ -10,6 +10,7 @@ import {
   withoutTakers,
 } from '../cluster/devices/node-device-info.ts';
 import { reachesNode } from '../cluster/devices/reach.ts';
+import { bodiesOf } from '../cluster/devices/request-selection.ts';
 import { hopefulSelectors, type SelectorEngine } from '../cluster/devices/selectors.ts';
 import { ShapeMemo } from '../cluster/devices/shape-memo.ts';
 import { labelValue } from '../cluster/labels.ts';
@@ -174,10 +175,8 @@ function countOf(question: FitQuestion): number | string | undefined {
 
 function asksForAll({ demand, beside = [] }: FitQuestion): boolean {
   return [...demand, ...beside].some(({ spec }) =>
-    (spec.devices?.requests ?? []).some(({ exactly, firstAvailable = [] }) =>
-      [...(exactly === undefined ? [] : [exactly]), ...firstAvailable].some(
-        ({ allocationMode }) => allocationMode === 'All',
-      ),
+    (spec.devices?.requests ?? []).some(request =>
+      bodiesOf(request).some(({ allocationMode }) => allocationMode === 'All'),
     ),
   );
 }

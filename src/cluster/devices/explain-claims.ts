@@ -7,7 +7,7 @@ import { isTainted } from './device-taints.ts';
 import type { HardwareShape } from './hardware-shapes.ts';
 import { localitiesOf, localityOf, numaNodeAttribute, pcieRootAttribute, valuesOf } from './locality.ts';
 import type { NeverFits, NeverFitsQuestion } from './never-fits.ts';
-import { selectionOf } from './request-selection.ts';
+import { bodiesOf, selectionOf } from './request-selection.ts';
 
 /** What a request may get over all nodes of a fleet. */
 interface Supply {
@@ -167,10 +167,6 @@ function notAligned(
 function together(supplies: readonly Supply[], nodes: string): NeverFits {
   const message = `none of ${nodes} has ${wantedOf(supplies)} as the claims ask for them together`;
   return { constraint: 'claims', attribute: undefined, message };
-}
-
-function bodiesOf({ exactly, firstAvailable = [] }: DeviceRequest): readonly DeviceRequestBody[] {
-  return exactly === undefined ? firstAvailable : [exactly];
 }
 
 function concerns({ requests = [] }: DeviceConstraint, { name }: Supply): boolean {

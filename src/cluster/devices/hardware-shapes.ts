@@ -3,7 +3,7 @@ import type { AttributeValue, CounterAmounts } from './device.ts';
 import { localitiesOf, localityOf } from './locality.ts';
 import type { FleetNode, NeverFitsQuestion } from './never-fits.ts';
 import type { NodePools } from './pools.ts';
-import { expressionsOf } from './request-selection.ts';
+import { bodiesOf, expressionsOf } from './request-selection.ts';
 
 /** Nodes that nothing in a demand can tell apart. */
 export interface HardwareShape {
@@ -84,8 +84,8 @@ export function attributesAsked({
 }: Pick<NeverFitsQuestion, 'demand' | 'classes'>): (name: string) => boolean {
   const texts: string[] = [];
   for (const { spec } of demand) {
-    for (const { exactly, firstAvailable = [] } of spec.devices?.requests ?? []) {
-      for (const body of [...(exactly === undefined ? [] : [exactly]), ...firstAvailable])
+    for (const request of spec.devices?.requests ?? []) {
+      for (const body of bodiesOf(request))
         texts.push(...expressionsOf(body), ...(classes(body.deviceClassName)?.selectors ?? []));
     }
     for (const { matchAttribute, distinctAttribute } of spec.devices?.constraints ?? [])

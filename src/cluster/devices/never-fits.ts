@@ -6,6 +6,7 @@ import type { WantedClaim } from './claims.ts';
 import { noDeviceUse } from './device.ts';
 import { explainClaims } from './explain-claims.ts';
 import { HardwareShapes, ShapeMemory } from './hardware-shapes.ts';
+import { bodiesOf } from './request-selection.ts';
 
 /** One node of a fleet, for claims that are asked of it while it is empty. */
 export type FleetNode = Pick<NodeDevices, 'node' | 'pools' | 'numaOf'>;
@@ -88,6 +89,6 @@ function missingClass({ demand, classes }: NeverFitsQuestion): NeverFits | undef
   return undefined;
 }
 
-function classNames({ exactly, firstAvailable = [] }: DeviceRequest): readonly string[] {
-  return [...(exactly === undefined ? [] : [exactly]), ...firstAvailable].map(body => body.deviceClassName);
+function classNames(request: DeviceRequest): readonly string[] {
+  return bodiesOf(request).map(body => body.deviceClassName);
 }

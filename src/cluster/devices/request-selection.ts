@@ -1,4 +1,4 @@
-import type { DeviceRequestBody } from '../../api/dra.ts';
+import type { DeviceRequest, DeviceRequestBody } from '../../api/dra.ts';
 import { Selection } from './allocator/selection.ts';
 import type { NodeDevices } from './choice-input.ts';
 
@@ -11,6 +11,11 @@ export function selectionOf(
   const deviceClass = classes(body.deviceClassName);
   if (deviceClass === undefined) return undefined;
   return new Selection(body.deviceClassName, selectors, [...deviceClass.selectors, ...expressionsOf(body)]);
+}
+
+/** What a request may be met by: itself, or one of its alternatives. */
+export function bodiesOf({ exactly, firstAvailable = [] }: DeviceRequest): readonly DeviceRequestBody[] {
+  return exactly === undefined ? firstAvailable : [exactly];
 }
 
 export function expressionsOf({ selectors = [] }: DeviceRequestBody): readonly string[] {

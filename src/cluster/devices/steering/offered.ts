@@ -1,6 +1,7 @@
 import type { DeviceRequestBody } from '../../../api/dra.ts';
 import type { DeviceClassRecord } from '../claims.ts';
 import type { Device } from '../device.ts';
+import { expressionsOf } from '../request-selection.ts';
 import type { SelectorEngine } from '../selectors.ts';
 
 /**
@@ -11,11 +12,8 @@ export function offeredBy(
   engine: SelectorEngine,
   classOf: (name: string) => DeviceClassRecord | undefined,
 ): (body: DeviceRequestBody, device: Device) => boolean {
-  return ({ deviceClassName, selectors = [] }, device) => {
-    const expressions = [
-      ...(classOf(deviceClassName)?.selectors ?? []),
-      ...selectors.flatMap(({ cel }) => (cel === undefined ? [] : [cel.expression])),
-    ];
+  return (body, device) => {
+    const expressions = [...(classOf(body.deviceClassName)?.selectors ?? []), ...expressionsOf(body)];
     return expressions.every(expression => engine.matches(expression, device).kind !== 'false');
   };
 }
