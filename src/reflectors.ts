@@ -16,7 +16,8 @@ import type {
 } from './api/kubernetes.ts';
 import { berth, lws } from './api/names.ts';
 import type { BerthOptions } from './berth-options.ts';
-import type { ClusterCache, ObjectSink } from './cache/cluster-cache.ts';
+import type { ClusterCache } from './cache/cluster-cache.ts';
+import type { ObjectSink } from './cache/object-sink.ts';
 import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from './cluster/devices/claims.ts';
 import {
   decodeDeviceClass,

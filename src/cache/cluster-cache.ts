@@ -1,12 +1,7 @@
 import type { LeaderWorkerSet, Toleration } from '../api/kubernetes.ts';
 import { berth } from '../api/names.ts';
 import { devicesOn as publishedOn } from '../cluster/devices/choice-input.ts';
-import type {
-  ClaimRecord,
-  ClaimTemplateRecord,
-  DeviceClassRecord,
-  PlannedClaim,
-} from '../cluster/devices/claims.ts';
+import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from '../cluster/devices/claims.ts';
 import {
   type Device,
   type DeviceId,
@@ -18,59 +13,38 @@ import { type DeviceCatalog, withoutTakers } from '../cluster/devices/node-devic
 import type { PoolState } from '../cluster/devices/pool-state.ts';
 import type { TaintRuleRecord } from '../cluster/devices/taint-rules.ts';
 import { type NodeInfo, type NodeRecord, requestsCountedOn } from '../cluster/node-info.ts';
-import { NodeList } from '../cluster/node-list.ts';
-import type { ExistingPod } from '../cluster/pod-affinity.ts';
 import { addResources, fits, maxResources, type Resources } from '../cluster/resources.ts';
 import type { ClusterSnapshot } from '../cluster/snapshot.ts';
 import { untoleratedTaint } from '../cluster/taints.ts';
-import { buildTopologyTree, type TopologyLevel, type TopologyTree } from '../cluster/topology.ts';
+import type { TopologyLevel } from '../cluster/topology.ts';
 import type { ClaimSource } from '../group/claims.ts';
 import type { DisruptionBudgetRecord } from '../group/disruption-budget.ts';
-import { groupKeyOf, isMembershipError } from '../group/membership.ts';
+import { isMembershipError } from '../group/membership.ts';
 import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
 import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
-import { believedPlan, type PodInfo, takesAccelerator } from '../group/pod-info.ts';
+import type { PodInfo } from '../group/pod-info.ts';
+import { Assumptions } from './assumptions.ts';
+import { type CacheChange, CacheChanges } from './cache-changes.ts';
 import { DeviceHolds } from './device-holds.ts';
 import { DeviceState } from './device-state.ts';
-import { type AssumedPlan, buildGroupView, type GroupView, rankOf, seatKey, seatOf } from './group-view.ts';
-import { type Hold, NodeLedger } from './node-ledger.ts';
-
-/**
- * What the cache tells its listeners, so that work follows changes and not the clock. They are told when a change has
- * been taken in as a whole, each thing once.
- */
-export type CacheChange =
-  /** Something about a group's pods, owner or plan. */
-  | { readonly kind: 'group'; readonly key: string }
-  /** A pod outside any group that Berth has gated, or had. */
-  | { readonly kind: 'single'; readonly uid: string }
-  /** A Node came, went, or changed in more than its heartbeat. */
-  | { readonly kind: 'node'; readonly name: string }
-  /** Slices of a pool came, went or changed, or a DeviceTaintRule about it did. */
-  | { readonly kind: 'pool'; readonly driver: string; readonly pool: string }
-  /** Room may have come free somewhere: what was refused before may fit now. */
-  | { readonly kind: 'room' };
-
-/** Why a place is kept for a group: it is being remade after a failure, or others leave to make room for it. */
-export type ReservePurpose = (typeof reservePurposes)[number];
-const reservePurposes = ['return', 'preemption'] as const;
-
-/** A place that is kept for a member. */
-export interface ReservedSeat {
-  readonly node: string;
-  readonly requests: Resources;
-  /** Devices for its claims. */
-  readonly claims?: readonly PlannedClaim[];
-}
-
-/** Receives decoded objects of one resource; the reflector's counterpart. */
-export interface ObjectSink<T> {
-  upsert(object: T): void;
-  remove(object: T): void;
-  /** The complete list: whatever is not in it is gone. */
-  replace(objects: readonly T[]): void;
-}
+import { GroupIndex, groupKeyOfPod } from './group-index.ts';
+import { buildGroupView, type GroupView, seatKey } from './group-view.ts';
+import { sameNode } from './node-equality.ts';
+import { NodeLedger } from './node-ledger.ts';
+import { type ObjectReducer, type ObjectSink, objectSink } from './object-sink.ts';
+import {
+  allReservedFor,
+  isOnItsWay,
+  type ReservedSeat,
+  type ReservePurpose,
+  reservedFor,
+  reservedHold,
+  reservedKey,
+  seatOfPod,
+  seatsToHold,
+} from './seat-holds.ts';
+import { Snapshots } from './snapshots.ts';
 
 /**
  * The only mutable state: objects as last seen, what they use and hold on nodes, and plans that were written but not
@@ -78,91 +52,79 @@ export interface ObjectSink<T> {
  */
 export class ClusterCache {
   readonly levels: readonly TopologyLevel[];
-  readonly pods: ObjectSink<PodInfo> = this.#sink(
-    pod => this.#upsertPod(pod),
-    pod => this.#removePod(pod),
-    () => this.#pods,
-    pod => pod.uid,
-  );
-  readonly nodes: ObjectSink<NodeRecord> = this.#sink(
-    node => this.#upsertNode(node),
-    node => this.#removeNode(node),
-    () => this.#nodes,
-    node => node.name,
-  );
-  readonly namespaces: ObjectSink<NamespaceRecord> = this.#sink(
-    namespace => this.#upsertNamespace(namespace),
-    namespace => this.#removeNamespace(namespace),
-    () => this.#namespaces,
-    namespace => namespace.name,
-  );
-  readonly leaderWorkerSets: ObjectSink<LeaderWorkerSet> = this.#sink(
-    owner => this.#upsertOwner(owner),
-    owner => this.#removeOwner(owner),
-    () => this.#owners,
-    ownerKey,
-  );
-  readonly statefulSets: ObjectSink<StatefulSetRecord> = this.#sink(
-    set => this.#upsertSet(set),
-    set => this.#removeSet(set),
-    () => this.#sets,
-    set => set.uid,
-  );
-  readonly podDisruptionBudgets: ObjectSink<DisruptionBudgetRecord> = this.#sink(
-    budget => {
+  readonly pods = this.#sink<PodInfo>({
+    upsert: pod => this.#upsertPod(pod),
+    remove: pod => this.#removePod(pod),
+    known: () => this.#pods,
+    keyOf: pod => pod.uid,
+  });
+  readonly nodes = this.#sink<NodeRecord>({
+    upsert: node => this.#upsertNode(node),
+    remove: node => this.#removeNode(node),
+    known: () => this.#nodes,
+    keyOf: node => node.name,
+  });
+  readonly namespaces = this.#sink<NamespaceRecord>({
+    upsert: namespace => this.#upsertNamespace(namespace),
+    remove: namespace => this.#removeNamespace(namespace),
+    known: () => this.#namespaces,
+    keyOf: namespace => namespace.name,
+  });
+  readonly leaderWorkerSets = this.#sink<LeaderWorkerSet>({
+    upsert: owner => this.#upsertOwner(owner),
+    remove: owner => this.#removeOwner(owner),
+    known: () => this.#owners,
+    keyOf: ownerKey,
+  });
+  readonly statefulSets = this.#sink<StatefulSetRecord>({
+    upsert: set => this.#upsertSet(set),
+    remove: set => this.#removeSet(set),
+    known: () => this.#sets,
+    keyOf: set => set.uid,
+  });
+  readonly podDisruptionBudgets = this.#sink<DisruptionBudgetRecord>({
+    // Asked when it is needed: nobody waits for a budget.
+    upsert: budget => {
       this.#budgets.set(budget.uid, budget);
       return false;
     },
-    budget => {
+    remove: budget => {
       this.#budgets.delete(budget.uid);
       return false;
     },
-    () => this.#budgets,
-    budget => budget.uid,
-  );
-
-  readonly resourceSlices: ObjectSink<DeviceSlice> = this.#sink(
-    slice => {
-      this.#devices.putSlice(slice);
-      return true;
-    },
-    slice => this.#devices.removeSlice(slice.name),
-    () => this.#devices.slices,
-    slice => slice.name,
-  );
-  readonly deviceTaintRules: ObjectSink<TaintRuleRecord> = this.#sink(
-    rule => {
-      this.#devices.putTaintRule(rule);
-      return true;
-    },
-    rule => this.#devices.removeTaintRule(rule.name),
-    () => this.#devices.taintRules,
-    rule => rule.name,
-  );
-  readonly deviceClasses: ObjectSink<DeviceClassRecord> = this.#sink(
-    deviceClass => {
-      this.#devices.putClass(deviceClass);
-      return true;
-    },
-    deviceClass => this.#devices.removeClass(deviceClass.name),
-    () => this.#devices.classes,
-    deviceClass => deviceClass.name,
-  );
-  readonly resourceClaimTemplates: ObjectSink<ClaimTemplateRecord> = this.#sink(
-    template => {
-      this.#devices.putTemplate(template);
-      return true;
-    },
-    template => this.#devices.removeTemplate(template),
-    () => this.#devices.templates,
-    template => `${template.namespace}/${template.name}`,
-  );
-  readonly resourceClaims: ObjectSink<ClaimRecord> = this.#sink(
-    claim => this.#upsertClaim(claim),
-    claim => this.#removeClaim(claim),
-    () => this.#devices.claims,
-    claim => claim.uid,
-  );
+    known: () => this.#budgets,
+    keyOf: budget => budget.uid,
+  });
+  readonly resourceSlices = this.#sink<DeviceSlice>({
+    upsert: slice => this.#devices.putSlice(slice),
+    remove: slice => this.#devices.removeSlice(slice.name),
+    known: () => this.#devices.slices,
+    keyOf: slice => slice.name,
+  });
+  readonly deviceTaintRules = this.#sink<TaintRuleRecord>({
+    upsert: rule => this.#devices.putTaintRule(rule),
+    remove: rule => this.#devices.removeTaintRule(rule.name),
+    known: () => this.#devices.taintRules,
+    keyOf: rule => rule.name,
+  });
+  readonly deviceClasses = this.#sink<DeviceClassRecord>({
+    upsert: deviceClass => this.#devices.putClass(deviceClass),
+    remove: deviceClass => this.#devices.removeClass(deviceClass.name),
+    known: () => this.#devices.classes,
+    keyOf: deviceClass => deviceClass.name,
+  });
+  readonly resourceClaimTemplates = this.#sink<ClaimTemplateRecord>({
+    upsert: template => this.#devices.putTemplate(template),
+    remove: template => this.#devices.removeTemplate(template),
+    known: () => this.#devices.templates,
+    keyOf: template => `${template.namespace}/${template.name}`,
+  });
+  readonly resourceClaims = this.#sink<ClaimRecord>({
+    upsert: claim => this.#upsertClaim(claim),
+    remove: claim => this.#removeClaim(claim),
+    known: () => this.#devices.claims,
+    keyOf: claim => claim.uid,
+  });
 
   /** Where the objects behind claims are looked up. */
   readonly claims: ClaimSource = {
@@ -171,7 +133,7 @@ export class ClusterCache {
     steers: namespace => this.#steers(namespace),
   };
 
-  readonly #listeners: ((change: CacheChange) => void)[] = [];
+  readonly #changes = new CacheChanges();
   readonly #pods = new Map<string, PodInfo>();
   readonly #nodes = new Map<string, NodeRecord>();
   readonly #namespaces = new Map<string, NamespaceRecord>();
@@ -179,30 +141,21 @@ export class ClusterCache {
   readonly #sets = new Map<string, StatefulSetRecord>();
   readonly #budgets = new Map<string, DisruptionBudgetRecord>();
 
-  readonly #podsByGroup = new Map<string, Set<PodInfo>>();
-  /** Members of groups by the claims that they name, `namespace/name`. */
-  readonly #podsByClaim = new Map<string, Set<PodInfo>>();
+  readonly #groups = new GroupIndex();
   readonly #repelling = new Set<PodInfo>();
   /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
   readonly #ledger = new NodeLedger<PodInfo>();
   readonly #devices = new DeviceState();
   readonly #deviceHolds = new DeviceHolds(this.#devices);
   readonly #views = new Map<string, GroupView>();
-  readonly #assumedPlans = new Map<string, AssumedPlan>();
-  readonly #assumedPins = new Map<string, string>();
+  readonly #assumed = new Assumptions();
   readonly #largestWorker = new Map<string, Resources>();
 
-  readonly #touchedGroups = new Set<string>();
-  readonly #touchedSingles = new Set<string>();
-  readonly #touchedNodes = new Set<string>();
   #excludedNodes: ReadonlyMap<string, string> = new Map();
-  #nodesChanged = false;
   #nodesVersion = 0;
   /** Nodes whose record has changed since the last snapshot. */
   readonly #staleRecords = new Set<string>();
-  #nodeLists: { readonly tree: TopologyTree; readonly nodes: NodeList } | undefined;
-  #tree: TopologyTree | undefined;
-  #snapshot: ClusterSnapshot | undefined;
+  readonly #snapshots: Snapshots;
 
   readonly #steersClaims: boolean;
 
@@ -210,16 +163,25 @@ export class ClusterCache {
   constructor(options: { readonly levels: readonly TopologyLevel[]; readonly steersClaims?: boolean }) {
     this.levels = options.levels;
     this.#steersClaims = options.steersClaims ?? false;
+    this.#snapshots = new Snapshots({
+      levels: this.levels,
+      nodes: this.#nodes,
+      nodeInfo: name => this.nodeInfo(name),
+      takeStale: () => this.#takeStale(),
+      pods: () => this.#pods.values(),
+      repelling: () => this.#repelling,
+      namespaceLabels: name => this.#namespaces.get(name)?.labels ?? {},
+      plannedNode: pod => this.plannedNode(pod),
+    });
   }
 
   subscribe(listener: (change: CacheChange) => void): void {
-    this.#listeners.push(listener);
+    this.#changes.subscribe(listener);
   }
 
   /** The cluster now. The same object as long as nothing changed. */
   snapshot(): ClusterSnapshot {
-    this.#snapshot ??= this.#buildSnapshot();
-    return this.#snapshot;
+    return this.#snapshots.current();
   }
 
   /**
@@ -227,7 +189,7 @@ export class ClusterCache {
    * they go if they left?
    */
   snapshotWithout(pods: ReadonlySet<PodInfo>, groups: readonly string[] = []): ClusterSnapshot {
-    const keys = new Set([...groups, ...[...pods].flatMap(pod => groupKey(pod) ?? [])]);
+    const keys = new Set([...groups, ...[...pods].flatMap(pod => groupKeyOfPod(pod) ?? [])]);
     const owners = new Set([...keys].flatMap(key => [key, ...allReservedFor(key)]));
     for (const pod of pods) owners.add(pod.uid);
     const changed = new Set(
@@ -238,24 +200,13 @@ export class ClusterCache {
     );
     const uids = new Set([...pods].map(pod => pod.uid));
     for (const pod of pods) if (pod.nodeName !== undefined) changed.add(pod.nodeName);
-    const whole = this.snapshot();
-    const nodes = new Map<number, NodeInfo>();
-    for (const name of changed) {
+    const infos = [...changed].flatMap(name => {
       const record = this.#nodes.get(name);
-      const index = whole.tree.indexByNodeName.get(name);
-      if (record !== undefined && index !== undefined)
-        nodes.set(
-          index,
-          this.#ledger.infoWithout(record, pods, owners, this.#devices.infoWithout(record, uids, owners)),
-        );
-    }
-    const without = (all: Iterable<PodInfo>) => [...all].filter(pod => !pods.has(pod));
-    return {
-      ...whole,
-      nodes: whole.nodes.with(nodes),
-      existingPods: () => this.#existing(without(this.#pods.values())),
-      repellingPods: () => this.#existing(without(this.#repelling)),
-    };
+      if (record === undefined) return [];
+      const devices = this.#devices.infoWithout(record, uids, owners);
+      return [[name, this.#ledger.infoWithout(record, pods, owners, devices)] as const];
+    });
+    return this.#snapshots.without(pods, infos);
   }
 
   /** What one group is planned on: all that others hold, and not what is reserved for itself. */
@@ -265,22 +216,22 @@ export class ClusterCache {
   }
 
   group(key: string): GroupView | undefined {
-    const pods = this.#podsByGroup.get(key);
+    const pods = this.#groups.podsOf(key);
     if (pods === undefined) return undefined;
     const known = this.#views.get(key);
     if (known !== undefined) return known;
-    const view = buildGroupView(pods, this.#sets, leader => this.#assumedPlans.get(leader.uid));
+    const view = buildGroupView(pods, this.#sets, leader => this.#assumed.plan(leader.uid));
     if (view !== undefined) this.#views.set(key, view);
     return view;
   }
 
   /** All pods that say they belong to a group, of whatever incarnation; also those that have ended, unlike a view. */
   podsOfGroup(key: string): Iterable<PodInfo> {
-    return this.#podsByGroup.get(key) ?? [];
+    return this.#groups.podsOf(key) ?? [];
   }
 
   groupKeys(): Iterable<string> {
-    return this.#podsByGroup.keys();
+    return this.#groups.keys();
   }
 
   pod(uid: string): PodInfo | undefined {
@@ -377,7 +328,7 @@ export class ClusterCache {
     for (const name of new Set([...before.keys(), ...nodes.keys()])) {
       if (before.has(name) === nodes.has(name)) continue;
       this.#touchHolders(name);
-      this.#nodesChanged = true;
+      this.#changes.room = true;
     }
     this.#settle();
   }
@@ -392,13 +343,9 @@ export class ClusterCache {
    * each other, and may be on nodes whose users are still to leave. The group's own planning does not see them.
    */
   reservePlace(group: string, seats: readonly ReservedSeat[], purpose: ReservePurpose = 'return'): void {
-    const keyOf = (seat: number) => seatKey(group, `${purpose}-${seat}`);
-    const holds = seats.map(({ node, requests, claims = [] }, seat) => {
-      const takesDevices = claims.length > 0 || takesAccelerator(requests);
-      const use = { requests, hostPorts: [], takesAccelerator: takesDevices };
-      return { key: keyOf(seat), node, use };
-    });
-    const kept = seats.map(({ node, claims = [] }, seat) => ({ key: keyOf(seat), node, claims }));
+    const keyOf = (seat: number) => reservedKey(group, purpose, seat);
+    const holds = seats.map((seat, index) => reservedHold(seat, keyOf(index)));
+    const kept = seats.map(({ node, claims = [] }, index) => ({ key: keyOf(index), node, claims }));
     this.#ledger.setHolds(reservedFor(group, purpose), holds);
     this.#deviceHolds.reserve(reservedFor(group, purpose), kept);
     this.#settle();
@@ -472,10 +419,10 @@ export class ClusterCache {
   /** Where a pod is to go: the seat in the plan in force, else the pin just given to it, else the pin it carries. */
   plannedNode(pod: PodInfo): string | undefined {
     if (pod.terminating) return undefined;
-    const key = groupKey(pod);
+    const key = groupKeyOfPod(pod);
     const view = key === undefined ? undefined : this.group(key);
     const seat = view === undefined ? undefined : seatOfPod(view, pod);
-    return seat ?? this.#assumedPins.get(pod.uid) ?? pod.pinnedTo;
+    return seat ?? this.#assumed.pin(pod.uid) ?? pod.pinnedTo;
   }
 
   /** Largest requests seen of a worker made from a template revision. */
@@ -501,8 +448,8 @@ export class ClusterCache {
    */
   assumePlan(leader: PodInfo, plan: PlanAnnotation): void {
     if (!this.#pods.has(leader.uid)) return;
-    this.#assumedPlans.set(leader.uid, { plan, written: false });
-    const key = groupKey(leader);
+    this.#assumed.assumePlan(leader.uid, plan);
+    const key = groupKeyOfPod(leader);
     for (const owner of key === undefined ? [] : allReservedFor(key)) {
       this.#ledger.setHolds(owner, []);
       this.#deviceHolds.reserve(owner, []);
@@ -513,15 +460,14 @@ export class ClusterCache {
 
   /** The API server has taken the assumed plan: from now on members may be sent to its seats. */
   confirmPlan(leader: PodInfo, plan: PlanAnnotation): void {
-    if (this.#assumedPlans.get(leader.uid)?.plan !== plan) return;
-    this.#assumedPlans.set(leader.uid, { plan, written: true });
+    if (!this.#assumed.confirmPlan(leader.uid, plan)) return;
     this.#lookAtGroupOf(leader.uid);
     this.#settle();
   }
 
   /** Takes an assumption back after the write failed. */
   forgetPlan(leader: PodInfo): void {
-    if (this.#assumedPlans.delete(leader.uid)) this.#lookAtGroupOf(leader.uid);
+    if (this.#assumed.forgetPlan(leader.uid)) this.#lookAtGroupOf(leader.uid);
     this.#settle();
   }
 
@@ -529,7 +475,7 @@ export class ClusterCache {
   assumePin(pod: PodInfo, node: string, devices: SeatDevices = noSeatDevices): void {
     const current = this.#pods.get(pod.uid);
     if (current === undefined) return;
-    this.#assumedPins.set(pod.uid, node);
+    this.#assumed.assumePin(pod.uid, node);
     this.#deviceHolds.holdSingle(current, node, devices.claims);
     this.#holdPinned(current);
     this.#settle();
@@ -538,32 +484,13 @@ export class ClusterCache {
   forgetPin(pod: PodInfo): void {
     const current = this.#pods.get(pod.uid);
     this.#deviceHolds.forgetSingle(pod.uid);
-    if (this.#assumedPins.delete(pod.uid) && current !== undefined) this.#holdPinned(current);
-    this.#touchedSingles.add(pod.uid);
+    if (this.#assumed.forgetPin(pod.uid) && current !== undefined) this.#holdPinned(current);
+    this.#changes.singles.add(pod.uid);
     this.#settle();
   }
 
-  /** Reducers say whether anything has changed. */
-  #sink<T>(
-    upsert: (object: T) => boolean,
-    remove: (object: T) => boolean,
-    known: () => ReadonlyMap<string, T>,
-    keyOf: (object: T) => string,
-  ): ObjectSink<T> {
-    return {
-      upsert: object => {
-        if (upsert(object)) this.#settle();
-      },
-      remove: object => {
-        if (remove(object)) this.#settle();
-      },
-      replace: objects => {
-        const listed = new Set(objects.map(keyOf));
-        for (const [key, object] of [...known()]) if (!listed.has(key)) remove(object);
-        for (const object of objects) upsert(object);
-        this.#settle();
-      },
-    };
+  #sink<T>(reducer: ObjectReducer<T>): ObjectSink<T> {
+    return objectSink(reducer, () => this.#settle());
   }
 
   #upsertPod(pod: PodInfo): boolean {
@@ -572,11 +499,7 @@ export class ClusterCache {
     this.#countOnNode(before, pod);
     if (before !== undefined) this.#repelling.delete(before);
     if (pod.affinity !== undefined && pod.affinity.antiAffinity.length > 0) this.#repelling.add(pod);
-    const plan = believedPlan(pod);
-    const assumed = this.#assumedPlans.get(pod.uid);
-    if (plan !== undefined && assumed !== undefined && plan.generation >= assumed.plan.generation)
-      this.#assumedPlans.delete(pod.uid);
-    if (pod.pinnedTo !== undefined || pod.nodeName !== undefined) this.#assumedPins.delete(pod.uid);
+    this.#assumed.seen(pod);
     this.#rememberWorker(pod);
     this.#regroup(before, pod);
     return true;
@@ -588,8 +511,7 @@ export class ClusterCache {
     this.#pods.delete(pod.uid);
     this.#countOnNode(before, undefined);
     this.#repelling.delete(before);
-    this.#assumedPlans.delete(pod.uid);
-    this.#assumedPins.delete(pod.uid);
+    this.#assumed.forget(pod.uid);
     this.#deviceHolds.forgetSingle(pod.uid);
     this.#ledger.setHolds(pod.uid, []);
     this.#regroup(before, undefined);
@@ -613,59 +535,32 @@ export class ClusterCache {
 
   /** Moves a pod between groups (a labelled pod may change its labels) and looks at the groups touched again. */
   #regroup(before: PodInfo | undefined, after: PodInfo | undefined): void {
-    const from = groupKey(before);
-    const to = groupKey(after);
-    if (from !== undefined && before !== undefined) {
-      const pods = this.#podsByGroup.get(from);
-      pods?.delete(before);
-      if (pods?.size === 0) this.#podsByGroup.delete(from);
-    }
-    if (to !== undefined && after !== undefined) {
-      const pods = this.#podsByGroup.get(to) ?? new Set();
-      this.#podsByGroup.set(to, pods.add(after));
-    }
-    if (from !== undefined && before !== undefined) this.#unlistClaims(before);
-    if (to !== undefined && after !== undefined) this.#listClaims(after);
-    for (const key of new Set([from, to])) if (key !== undefined) this.#lookAgain(key);
+    this.#groups.move(before, after);
+    const to = groupKeyOfPod(after);
+    for (const key of new Set([groupKeyOfPod(before), to])) if (key !== undefined) this.#lookAgain(key);
     if (to === undefined && after !== undefined) this.#holdPinned(after);
-    for (const pod of [before, after])
-      if (pod !== undefined && groupKey(pod) === undefined && isOnItsWay(pod))
-        this.#touchedSingles.add(pod.uid);
+    for (const pod of [before, after]) if (pod !== undefined) this.#touchSingle(pod);
   }
 
-  #listClaims(pod: PodInfo): void {
-    for (const { claim } of pod.claims) {
-      if (claim === undefined) continue;
-      const key = `${pod.namespace}/${claim}`;
-      const pods = this.#podsByClaim.get(key) ?? new Set();
-      this.#podsByClaim.set(key, pods.add(pod));
-    }
-  }
-
-  #unlistClaims(pod: PodInfo): void {
-    for (const { claim } of pod.claims) {
-      if (claim === undefined) continue;
-      const key = `${pod.namespace}/${claim}`;
-      const pods = this.#podsByClaim.get(key);
-      pods?.delete(pod);
-      if (pods?.size === 0) this.#podsByClaim.delete(key);
-    }
+  /** Nothing for members of groups, and for pods with which Berth has nothing to do. */
+  #touchSingle(pod: PodInfo): void {
+    if (groupKeyOfPod(pod) === undefined && isOnItsWay(pod)) this.#changes.singles.add(pod.uid);
   }
 
   /** The group that the pod belongs to by now: its labels may have changed. */
   #lookAtGroupOf(uid: string): void {
-    const key = groupKey(this.#pods.get(uid));
+    const key = groupKeyOfPod(this.#pods.get(uid));
     if (key !== undefined) this.#lookAgain(key);
   }
 
   /** Sorts a group anew and holds the seats that its plan gives to ranks without a bound pod. */
   #lookAgain(key: string): void {
     this.#views.delete(key);
-    this.#touchedGroups.add(key);
+    this.#changes.groups.add(key);
     const view = this.group(key);
     this.#ledger.setHolds(key, view === undefined ? [] : seatsToHold(view));
     this.#deviceHolds.holdSeats(key, view);
-    for (const pod of this.#podsByGroup.get(key) ?? []) this.#holdPinned(pod, view);
+    for (const pod of this.podsOfGroup(key)) this.#holdPinned(pod, view);
   }
 
   #upsertClaim(claim: ClaimRecord): boolean {
@@ -684,13 +579,13 @@ export class ClusterCache {
 
   /** Groups of the pod that the claim was made for, and of all that name it, whether or not it is reserved for them. */
   #lookAtGroupsOf({ podUid, reservedFor, namespace, name }: ClaimRecord): void {
-    const pods = [...(this.#podsByClaim.get(`${namespace}/${name}`) ?? [])];
+    const pods = [...this.#groups.podsNaming(namespace, name)];
     for (const uid of new Set([...reservedFor, ...(podUid === undefined ? [] : [podUid])])) {
       const pod = this.#pods.get(uid);
       if (pod !== undefined) pods.push(pod);
     }
-    for (const pod of pods) if (groupKey(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
-    for (const key of new Set(pods.map(groupKey))) if (key !== undefined) this.#lookAgain(key);
+    for (const pod of pods) if (groupKeyOfPod(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
+    for (const key of new Set(pods.map(groupKeyOfPod))) if (key !== undefined) this.#lookAgain(key);
   }
 
   #steers(namespace: string): boolean {
@@ -699,7 +594,7 @@ export class ClusterCache {
 
   /** Holds the node of a pinned pod that is not bound yet and whose seat no plan holds already. */
   #holdPinned(pod: PodInfo, view?: GroupView): void {
-    const node = this.#assumedPins.get(pod.uid) ?? pod.pinnedTo;
+    const node = this.#assumed.pin(pod.uid) ?? pod.pinnedTo;
     const holdsPlace =
       node !== undefined &&
       pod.nodeName === undefined &&
@@ -718,9 +613,9 @@ export class ClusterCache {
     this.#nodesVersion++;
     this.#staleRecords.add(node.name);
     const moved = this.levels.some(({ nodeLabel }) => before?.labels[nodeLabel] !== node.labels[nodeLabel]);
-    if (before === undefined || moved) this.#tree = undefined;
-    this.#nodesChanged = true;
-    this.#touchedNodes.add(node.name);
+    if (before === undefined || moved) this.#snapshots.invalidate('tree');
+    this.#changes.room = true;
+    this.#changes.nodes.add(node.name);
     this.#touchHolders(node.name);
     return true;
   }
@@ -730,8 +625,8 @@ export class ClusterCache {
     this.#nodesVersion++;
     this.#ledger.forgetNode(node.name);
     this.#devices.forgetNode(node.name);
-    this.#tree = undefined;
-    this.#touchedNodes.add(node.name);
+    this.#snapshots.invalidate('tree');
+    this.#changes.nodes.add(node.name);
     this.#touchHolders(node.name);
     return true;
   }
@@ -740,8 +635,8 @@ export class ClusterCache {
   #touchHolders(node: string): void {
     for (const hold of this.#ledger.holdKeys(node)) {
       const at = hold.lastIndexOf('#');
-      if (at > 0) this.#touchedGroups.add(hold.slice(0, at));
-      else this.#touchedSingles.add(hold);
+      if (at > 0) this.#changes.groups.add(hold.slice(0, at));
+      else this.#changes.singles.add(hold);
     }
   }
 
@@ -764,11 +659,8 @@ export class ClusterCache {
   }
 
   #touchNamespace(name: string): void {
-    for (const key of this.#podsByGroup.keys()) if (key.startsWith(`${name}/`)) this.#touchedGroups.add(key);
-    for (const pod of this.#pods.values()) {
-      if (pod.namespace === name && groupKey(pod) === undefined && isOnItsWay(pod))
-        this.#touchedSingles.add(pod.uid);
-    }
+    for (const key of this.#groups.keys()) if (key.startsWith(`${name}/`)) this.#changes.groups.add(key);
+    for (const pod of this.#pods.values()) if (pod.namespace === name) this.#touchSingle(pod);
   }
 
   #upsertOwner(owner: LeaderWorkerSet): boolean {
@@ -790,11 +682,11 @@ export class ClusterCache {
 
   #touchOwned(owner: LeaderWorkerSet): void {
     const { namespace = '', name = '' } = owner.metadata;
-    for (const [key, pods] of this.#podsByGroup) {
+    for (const [key, pods] of this.#groups.entries()) {
       const [pod] = pods;
       const membership = pod?.membership;
       if (membership === undefined || isMembershipError(membership)) continue;
-      if (membership.namespace === namespace && membership.owner === name) this.#touchedGroups.add(key);
+      if (membership.namespace === namespace && membership.owner === name) this.#changes.groups.add(key);
     }
   }
 
@@ -814,145 +706,25 @@ export class ClusterCache {
   }
 
   #lookAgainIfKnown(key: string): void {
-    if (this.#podsByGroup.has(key)) this.#lookAgain(key);
+    if (this.#groups.has(key)) this.#lookAgain(key);
   }
 
   /** Ends a change: what was worked out before it is void, and listeners hear of it. */
   #settle(): void {
-    this.#snapshot = undefined;
-    const changes: CacheChange[] = [];
-    for (const key of this.#touchedGroups) changes.push({ kind: 'group', key });
-    for (const uid of this.#touchedSingles) changes.push({ kind: 'single', uid });
-    for (const name of this.#touchedNodes) changes.push({ kind: 'node', name });
-    for (const pool of this.#devices.takeChangedPools()) changes.push({ kind: 'pool', ...pool });
-    const grew = [this.#ledger.takeGrowth(), this.#devices.takeGrowth(), this.#nodesChanged];
-    if (grew.includes(true)) changes.push({ kind: 'room' });
-    this.#touchedGroups.clear();
-    this.#touchedSingles.clear();
-    this.#touchedNodes.clear();
-    this.#nodesChanged = false;
-    for (const change of changes) for (const listener of this.#listeners) listener(change);
+    this.#snapshots.invalidate('use');
+    const grew = [this.#ledger.takeGrowth(), this.#devices.takeGrowth()];
+    this.#changes.tell({ pools: this.#devices.takeChangedPools(), room: grew.includes(true) });
   }
 
-  #buildSnapshot(): ClusterSnapshot {
-    this.#tree ??= buildTopologyTree(this.levels, this.#nodes.values());
-    const tree = this.#tree;
-    return {
-      tree,
-      nodes: this.#nodeList(tree),
-      existingPods: () => this.#existing(this.#pods.values()),
-      repellingPods: () => this.#existing(this.#repelling),
-      namespaceLabels: name => this.#namespaces.get(name)?.labels ?? {},
-    };
-  }
-
-  /** The last list with what has changed since, so that what did not change is the same in both. */
-  #nodeList(tree: TopologyTree): NodeList {
-    const staleDevices = this.#devices.takeStale();
-    const stale = new Set([
-      ...this.#ledger.takeStale(),
-      ...this.#staleRecords,
-      ...(staleDevices === 'all' ? tree.nodeNames : staleDevices),
-    ]);
+  #takeStale(): 'all' | ReadonlySet<string> {
+    const ofDevices = this.#devices.takeStale();
+    const ofPods = this.#ledger.takeStale();
+    const records = [...this.#staleRecords];
     this.#staleRecords.clear();
-    const known = this.#nodeLists;
-    if (known?.tree !== tree) {
-      const nodes = NodeList.of(tree.nodeNames.flatMap(name => this.nodeInfo(name) ?? []));
-      this.#nodeLists = { tree, nodes };
-      return nodes;
-    }
-    const changes = new Map<number, NodeInfo>();
-    for (const name of stale) {
-      const index = tree.indexByNodeName.get(name);
-      const info = index === undefined ? undefined : this.nodeInfo(name);
-      if (index !== undefined && info !== undefined) changes.set(index, info);
-    }
-    if (changes.size > 0) this.#nodeLists = { tree, nodes: known.nodes.with(changes) };
-    return this.#nodeLists?.nodes ?? known.nodes;
+    return ofDevices === 'all' ? 'all' : new Set([...ofPods, ...records, ...ofDevices]);
   }
-
-  *#existing(pods: Iterable<PodInfo>): Iterable<ExistingPod> {
-    for (const pod of pods) {
-      if (pod.terminal) continue;
-      const name = pod.nodeName ?? this.plannedNode(pod);
-      const node = name === undefined ? undefined : this.#nodes.get(name);
-      if (node === undefined) continue;
-      yield {
-        namespace: pod.namespace,
-        labels: pod.labels,
-        nodeName: node.name,
-        nodeLabels: node.labels,
-        terminating: pod.terminating,
-        antiAffinity: pod.affinity,
-      };
-    }
-  }
-}
-
-/** Owner of the holds that are reserved for a group for one purpose. */
-function reservedFor(groupKey: string, purpose: ReservePurpose): string {
-  return `${groupKey}#${purpose}`;
-}
-
-function allReservedFor(groupKey: string): readonly string[] {
-  return reservePurposes.map(purpose => reservedFor(groupKey, purpose));
-}
-
-/** The seat that the plan in force gives to this very pod. */
-function seatOfPod(view: GroupView, pod: PodInfo): string | undefined {
-  const rank = rankOf(pod);
-  return rank !== undefined && view.members.get(rank) === pod ? seatOf(view, rank) : undefined;
-}
-
-/**
- * Seats of ranks whose pod is not bound yet or not there yet. A pod that is leaving its seat still counts by itself;
- * one that leaves another node does not keep its successor's.
- */
-function seatsToHold(view: GroupView): readonly Hold[] {
-  const { plan, members, leaving } = view;
-  return (plan?.nodes ?? []).flatMap((node, rank) => {
-    const member = members.get(rank);
-    const requests = member?.requests ?? plan?.requests[rank];
-    if (node === '' || requests === undefined) return [];
-    if (member?.nodeName !== undefined || leaving.get(rank)?.nodeName === node) return [];
-    const hostPorts = member?.hostPorts ?? [];
-    const byClaims = (plan?.devices?.[rank]?.claims.length ?? 0) > 0;
-    const use = { requests, hostPorts, takesAccelerator: byClaims || takesAccelerator(requests) };
-    return [{ key: seatKey(view.key, rank), node, use }];
-  });
-}
-
-/** A pod that is not bound yet and that Berth holds back, or that can go to one node only. */
-function isOnItsWay(pod: PodInfo): boolean {
-  return pod.gates.length > 0 || (pod.pinnedTo !== undefined && pod.nodeName === undefined);
-}
-
-function groupKey(pod: PodInfo | undefined): string | undefined {
-  const membership = pod?.membership;
-  return membership === undefined || isMembershipError(membership) ? undefined : groupKeyOf(membership);
 }
 
 function ownerKey(owner: LeaderWorkerSet): string {
   return `${owner.metadata.namespace ?? ''}/${owner.metadata.name ?? ''}`;
-}
-
-function sameNode(a: NodeRecord, b: NodeRecord): boolean {
-  return (
-    a.uid === b.uid &&
-    a.readyStatus === b.readyStatus &&
-    a.cordoned === b.cordoned &&
-    JSON.stringify(a.taints) === JSON.stringify(b.taints) &&
-    JSON.stringify(a.conditions) === JSON.stringify(b.conditions) &&
-    sameEntries(Object.entries(a.labels), new Map(Object.entries(b.labels))) &&
-    sameEntries(a.allocatable, b.allocatable)
-  );
-}
-
-function sameEntries<V>(a: Iterable<readonly [string, V]>, b: ReadonlyMap<string, V>): boolean {
-  let count = 0;
-  for (const [key, value] of a) {
-    if (b.get(key) !== value) return false;
-    count++;
-  }
-  return count === b.size;
 }

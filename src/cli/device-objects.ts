@@ -1,6 +1,7 @@
 import type { ResourceClaim } from '../api/dra.ts';
 import type { KubernetesObject } from '../api/kubernetes.ts';
-import type { ClusterCache, ObjectSink } from '../cache/cluster-cache.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { ObjectSink } from '../cache/object-sink.ts';
 import {
   decodeDeviceClass,
   decodeResourceClaim,

@@ -1,4 +1,5 @@
-import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
+import type { CacheChange } from '../cache/cache-changes.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
 import type { Braked } from '../failure/brakes.ts';

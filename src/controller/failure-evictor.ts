@@ -1,6 +1,7 @@
 import type { Pod } from '../api/kubernetes.ts';
-import type { ClusterCache, ReservedSeat } from '../cache/cluster-cache.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
+import type { ReservedSeat } from '../cache/seat-holds.ts';
 import { deviceKey } from '../cluster/devices/device.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Claims } from '../failure/claim.ts';

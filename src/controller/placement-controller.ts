@@ -1,4 +1,5 @@
-import type { CacheChange, ClusterCache } from '../cache/cluster-cache.ts';
+import type { CacheChange } from '../cache/cache-changes.ts';
+import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { describeGroup, inLeadersDomain, modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import { type GroupView, rankOf, seatOf } from '../cache/group-view.ts';
 import type { Rung } from '../cluster/devices/alignment.ts';

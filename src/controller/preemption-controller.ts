@@ -1,4 +1,4 @@
-import type { CacheChange } from '../cache/cluster-cache.ts';
+import type { CacheChange } from '../cache/cache-changes.ts';
 import type { Claim } from '../failure/claim.ts';
 import type { Preemption } from '../failure/preemption.ts';
 import { failureKind } from '../kube/api-errors.ts';

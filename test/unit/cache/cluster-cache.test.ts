@@ -1,7 +1,8 @@
 import t from 'tap';
 import type { LeaderWorkerSet, Pod } from '../../../src/api/kubernetes.ts';
 import { berth, k8s } from '../../../src/api/names.ts';
-import { type CacheChange, ClusterCache } from '../../../src/cache/cluster-cache.ts';
+import type { CacheChange } from '../../../src/cache/cache-changes.ts';
+import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { decodeDisruptionBudget } from '../../../src/group/disruption-budget.ts';
 import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { type CacheChange, ClusterCache } from '../../../src/cache/cluster-cache.ts';
+import type { CacheChange } from '../../../src/cache/cache-changes.ts';
+import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { decodeResourceClaim } from '../../../src/cluster/devices/decode-claim.ts';
 import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
 import { decodeTaintRule } from '../../../src/cluster/devices/taint-rules.ts';

@@ -1,0 +1,23 @@
+import type { NodeRecord } from '../cluster/node-info.ts';
+
+/** Whether two records of a node are alike in all that anybody here looks at: heartbeats change a Node every few seconds. */
+export function sameNode(a: NodeRecord, b: NodeRecord): boolean {
+  return (
+    a.uid === b.uid &&
+    a.readyStatus === b.readyStatus &&
+    a.cordoned === b.cordoned &&
+    JSON.stringify(a.taints) === JSON.stringify(b.taints) &&
+    JSON.stringify(a.conditions) === JSON.stringify(b.conditions) &&
+    sameEntries(Object.entries(a.labels), new Map(Object.entries(b.labels))) &&
+    sameEntries(a.allocatable, b.allocatable)
+  );
+}
+
+function sameEntries<V>(a: Iterable<readonly [string, V]>, b: ReadonlyMap<string, V>): boolean {
+  let count = 0;
+  for (const [key, value] of a) {
+    if (b.get(key) !== value) return false;
+    count++;
+  }
+  return count === b.size;
+}
