@@ -1,14 +1,10 @@
 import type { CacheChange } from '../cache/cache-changes.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
-import { describeGroup, inLeadersDomain, modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
+import { modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import { type GroupView, rankOf, seatOf } from '../cache/group-view.ts';
 import type { Rung } from '../cluster/devices/alignment.ts';
-import type { ClaimRecord } from '../cluster/devices/claims.ts';
-import type { JsonPatchOperation } from '../cluster/node-affinity.ts';
 import { UnpinnableError } from '../cluster/node-affinity.ts';
-import { noResources, type Resources } from '../cluster/resources.ts';
-import { type GroupInfo, isObstacle } from '../group/group-info.ts';
-import { isMembershipError } from '../group/membership.ts';
+import type { GroupInfo } from '../group/group-info.ts';
 import { type PlacementMode, pinsPods } from '../group/owner.ts';
 import {
   formatPlanAnnotation,
@@ -17,26 +13,16 @@ import {
 } from '../group/plan-annotation.ts';
 import { isGated, type PodInfo } from '../group/pod-info.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
+import { adoptionOf } from './adoption.ts';
 import { claimsToRemake } from './claims-to-remake.ts';
-import { decideGroup, type GroupDecision, type NodeTrouble, type ReseatCause } from './decide.ts';
+import { decideGroup, type GroupDecision, type NodeTrouble } from './decide.ts';
 import type { PlacementReport } from './placement-report.ts';
 import { placeOps, planOps, releaseOps } from './pod-patches.ts';
-import { planFromSeats, seatsOf } from './seats.ts';
+import { type PlacementWrites, PodWriter } from './pod-writer.ts';
+import { Reseating } from './reseating.ts';
+import { UnschedulableMemory } from './unschedulable-memory.ts';
 import { WindowBudget } from './waiting-line.ts';
-import type { LineOutcome, Seat, WaitingList } from './waiting-list.ts';
-
-/** The writes that placement makes; each either happens as a whole or throws. */
-export interface PlacementWrites {
-  patchPod(pod: PodInfo, ops: readonly JsonPatchOperation[]): Promise<void>;
-  /** Deletes a pod as it was last seen; false when it has been bound, replaced or deleted meanwhile. */
-  deletePod(pod: PodInfo, propagation: 'Foreground' | 'Background'): Promise<boolean>;
-  /** Deletes a claim as it was last seen; false when it is gone or has changed meanwhile. */
-  deleteClaim(claim: ClaimRecord): Promise<boolean>;
-  /** A live look: this very pod is there, not going, and bound or not as it was last seen. */
-  isAsSeen(pod: PodInfo): Promise<boolean>;
-  /** True when a failed write means that the pod is not what it was: read again, decide again. */
-  isStale(error: unknown): boolean;
-}
+import type { LineOutcome, WaitingList } from './waiting-list.ts';
 
 export interface PlacementControllerOptions {
   readonly cache: ClusterCache;
@@ -60,16 +46,10 @@ export interface PlacementControllerOptions {
 const lineKey = 'line';
 /** Changes come in bursts; one pass serves them all. */
 const gatherMs = 10;
-/** A group that waits for a seat hears of room only by looking. */
+/** A steered member that was woken is looked at again. */
 const recheckMs = 5_000;
-const keepOffMs = 10 * 60_000;
 /** Longest a pass plans before timers and requests get their turn. */
 const sliceMs = 15;
-
-/** The Lease went between a decision and its write. */
-class NotActing extends Error {
-  readonly code = 'NotActing';
-}
 
 /** A plan that is in the cache already and on its way to the API server. */
 interface PendingPlan {
@@ -91,18 +71,26 @@ export class PlacementController {
   readonly #queue: WorkQueue;
   readonly #pendingPlans = new Map<string, PendingPlan>();
   readonly #pendingPins = new Map<string, string>();
-  /** Since when, and under which plan: under another one a pod has another seat. */
-  readonly #unschedulableSince = new Map<string, { readonly sinceMs: number; readonly generation: number }>();
-  /** Gated pods whose seat has been lost, and since when. */
-  readonly #unseatedSince = new Map<string, number>();
-  /** Pods whose gate was taken away by a write that the watch has not shown yet. */
-  readonly #ungateSent = new Set<string>();
+  readonly #unschedulable = new UnschedulableMemory();
   readonly #replans: WindowBudget;
+  readonly #writer: PodWriter;
+  readonly #reseating: Reseating;
 
   constructor(options: PlacementControllerOptions) {
     this.#options = options;
     this.#replans = new WindowBudget(options.replanBudget.perGroup, options.replanBudget.windowMs);
     this.#queue = options.makeQueue(key => this.#process(key));
+    this.#writer = new PodWriter(options);
+    this.#reseating = new Reseating({
+      ...options,
+      writer: this.#writer,
+      budget: this.#replans,
+      modeOf: key => this.#modeOf(key),
+      troubleOf: node => this.#troubleOf(node),
+      isAsSeen: pod => options.writes.isAsSeen(pod),
+      writePlan: (view, leader, plan) => this.#writePlanOnly(view, leader, plan),
+      again: (key, afterMs) => this.#queue.addAfter(`group:${key}`, afterMs),
+    });
     options.cache.subscribe(change => this.#changed(change));
   }
 
@@ -145,16 +133,15 @@ export class PlacementController {
     }
     this.#pendingPlans.clear();
     this.#pendingPins.clear();
-    this.#ungateSent.clear();
+    this.#writer.forgetWhatWasSent();
     waiting.clear();
     report.clear();
   }
 
   #dropMemories(): void {
-    const { cache } = this.#options;
-    for (const memory of [this.#unschedulableSince, this.#unseatedSince, this.#ungateSent]) {
-      for (const uid of memory.keys()) if (cache.pod(uid) === undefined) memory.delete(uid);
-    }
+    this.#writer.forgetGone();
+    this.#reseating.forgetGone();
+    this.#unschedulable.forgetGone(uid => this.#options.cache.pod(uid) !== undefined);
   }
 
   #changed(change: CacheChange): void {
@@ -275,7 +262,7 @@ export class PlacementController {
       unschedulableForMs: pod =>
         this.#unschedulableForMs(pod, `group:${view.key}`, view.plan?.generation ?? 0),
       strandedAfterMs,
-      ungateSent: pod => this.#ungateSent.has(pod.uid),
+      ungateSent: pod => this.#writer.isUngateSent(pod.uid),
     });
   }
 
@@ -297,7 +284,7 @@ export class PlacementController {
         return;
       case 'release':
         report.released(view, decision.reason);
-        await this.#eachPod(decision.pods, releaseOps);
+        await this.#writer.patchEach(decision.pods, releaseOps);
         return;
       case 'plan':
         waiting.addGroup(view.key);
@@ -309,8 +296,8 @@ export class PlacementController {
       case 'adopt':
         return this.#adopt(view, decision.leader);
       case 'pin':
-        await this.#remakeUnsteered(view, decision.pods);
-        await this.#eachPod(decision.pods, pod => {
+        await this.#writer.remakeUnsteered(view, decision.pods);
+        await this.#writer.patchEach(decision.pods, pod => {
           const rank = rankOf(pod) ?? 0;
           return placeOps(pod, seatOf(view, rank) ?? '', { alignment: alignmentOf(view.plan, rank) });
         });
@@ -321,7 +308,7 @@ export class PlacementController {
         return;
       case 'reseat':
         if (view.leader !== undefined && cache.pod(decision.pod.uid) !== undefined)
-          await this.#reseat(view, view.leader, decision);
+          await this.#reseating.reseat(view, view.leader, decision);
     }
   }
 
@@ -345,13 +332,16 @@ export class PlacementController {
     const alignment = alignmentOf(annotation, 0);
     try {
       if (!steers)
-        await this.#remakeClaims(current, claimsToRemake(cache, current, seat, annotation.devices?.[0]));
-      await this.#patch(
+        await this.#writer.remakeClaims(
+          current,
+          claimsToRemake(cache, current, seat, annotation.devices?.[0]),
+        );
+      await this.#writer.patch(
         current,
         steers ? planOps(current, text) : placeOps(current, seat, { planText: text, alignment }),
       );
     } catch (error) {
-      if (steers && !this.#isStale(error)) {
+      if (steers && !this.#writer.isStale(error)) {
         // Strangers must not get the other seats while the API server is asked again.
         this.#pendingPlans.set(key, pending);
         throw error;
@@ -361,7 +351,7 @@ export class PlacementController {
         report.waits({ kind: 'waits', key, leader: current, reason: error.code, message: error.message });
         return false;
       }
-      if (!this.#isStale(error)) throw error;
+      if (!this.#writer.isStale(error)) throw error;
       this.#queue.addRateLimited(`group:${key}`);
       return false;
     }
@@ -371,212 +361,17 @@ export class PlacementController {
     return true;
   }
 
-  /** Claims of members that are about to be ungated, made while nobody was there to steer them. */
-  async #remakeUnsteered(view: GroupView, pods: readonly PodInfo[]): Promise<void> {
-    const { cache } = this.#options;
-    await Promise.all(
-      pods.map(pod => {
-        const rank = rankOf(pod) ?? 0;
-        const seat = seatOf(view, rank) ?? '';
-        return this.#remakeClaims(pod, claimsToRemake(cache, pod, seat, view.plan?.devices?.[rank]));
-      }),
-    );
-  }
-
-  /** kube-controller-manager makes a deleted claim again when the pod is ungated, and then it is steered. */
-  async #remakeClaims(pod: PodInfo, claims: readonly ClaimRecord[]): Promise<void> {
-    const { writes, report, mayAct, remakesClaims } = this.#options;
-    if (!remakesClaims()) return;
-    for (const claim of claims) {
-      if (!mayAct()) throw new NotActing('the Lease was lost before the write');
-      if (await writes.deleteClaim(claim)) report.claimRemade(pod, claim.name);
-    }
-  }
-
   /** Writes down where a running group is, so that a member that returns finds its seat. No UID changes. */
   async #adopt(view: GroupView, leader: PodInfo): Promise<void> {
-    const { cache, report, waiting } = this.#options;
-    const info = describeGroup(cache, view, leader, true);
-    const leaderNode = leader.nodeName ?? '';
-    const bound = new Map<number, string>();
-    const stays = new Map<number, string>();
-    for (const [rank, pod] of [...view.members, ...view.leaving]) {
-      if (pod.nodeName === undefined || bound.has(rank)) continue;
-      bound.set(rank, pod.nodeName);
-      if (isObstacle(info) || inLeadersDomain(cache, info, leaderNode, pod.nodeName))
-        stays.set(rank, pod.nodeName);
-    }
-    // Members on their way through kube-scheduler will be written down when they are bound.
-    // In mode extender they are refused until a plan says where, so they are on no way.
-    const onTheirWay =
-      this.#modeOf(view.key) !== 'extender' &&
-      [...view.members.values()].some(pod => pod.nodeName === undefined && !isGated(pod));
-    const ranks = Array.from({ length: view.membership.size }, (_, rank) => rank);
-    // An adopted plan is written again when strays are found bound: whoever is away meanwhile keeps the seat it has.
-    for (const rank of ranks) {
-      const seat = seatOf(view, rank);
-      if (!bound.has(rank) && seat !== undefined && cache.node(seat) !== undefined) stays.set(rank, seat);
-    }
-    const missing = ranks.filter(rank => !bound.has(rank) && !stays.has(rank));
-    let seats: ReadonlyMap<number, Seat> = seatsOf(stays);
-    let requests: readonly Resources[] = ranks.map(rank => view.members.get(rank)?.requests ?? noResources);
-    if (!isObstacle(info)) {
-      requests = info.demands.map(demand => demand.requests);
-      const excluded = waiting.excludedNodes(view.key);
-      if (missing.length > 0 && !onTheirWay) {
-        seats = waiting.planRanks(info, [...stays.keys(), ...missing], stays, excluded) ?? seats;
-      }
-    }
-    const annotation = planFromSeats({ leader, before: view.plan, seats, requests });
-    const { nodes } = annotation;
-    if (view.plan?.nodes.every((node, rank) => node === nodes[rank])) return;
-    if (!(await this.#writePlanOnly(view, leader, annotation))) return;
-    report.adopted(view, nodes);
-    const gated = [...view.members]
-      .filter(([rank, pod]) => isGated(pod) && nodes[rank] === '')
-      .map(([, pod]) => pod);
-    if (gated.length === 0 || isObstacle(info)) return;
+    const { report } = this.#options;
+    const adoption = adoptionOf(this.#options, view, leader, this.#modeOf(view.key));
+    if (adoption === undefined) return;
+    const { plan, unseated } = adoption;
+    if (!(await this.#writePlanOnly(view, leader, plan))) return;
+    report.adopted(view, plan.nodes);
+    if (unseated.length === 0) return;
     report.released(view, 'there is no room for the missing members in the domain of those that run');
-    await this.#eachPod(gated, releaseOps);
-  }
-
-  /**
-   * Finds another seat for one member, inside the domain of the others. A pinned pod is then made anew, for it cannot be
-   * moved; a gated one is pinned by the next decision. Only when the domain has no seat is the whole group made anew,
-   * and only when it would fit somewhere. Everything under the budget.
-   */
-  async #reseat(
-    view: GroupView,
-    leader: PodInfo,
-    { pod, rank, cause }: { readonly pod: PodInfo; readonly rank: number; readonly cause: ReseatCause },
-  ): Promise<void> {
-    const { cache, waiting, report, nowMs } = this.#options;
-    const bad = pod.pinnedTo ?? seatOf(view, rank);
-    if (bad !== undefined && cause === 'Unschedulable') {
-      waiting.exclude(view.key, bad, `refused by kube-scheduler for ${pod.name}`, keepOffMs);
-    }
-    if (pod.pinnedTo !== undefined) report.stranded(pod, cause);
-    const info = describeGroup(cache, view, leader, true);
-    if (isObstacle(info)) {
-      report.waits({ kind: 'waits', key: view.key, leader, reason: info.code, message: info.message });
-      return;
-    }
-    const excludedNodes = new Map(waiting.excludedNodes(view.key));
-    if (bad !== undefined && cause !== 'SeatTaken') excludedNodes.set(bad, `not usable (${cause})`);
-    const alone = [rank, ...this.#otherUnseated(view, rank)];
-    const steers = this.#modeOf(view.key) === 'extender';
-    // The others stay where they are first of all: they may be on their way there at this very moment.
-    const free = steers ? unboundRanks(view) : [];
-    const found =
-      (rank === 0 && !steers ? undefined : this.#seatsFor(view, info, alone, excludedNodes)) ??
-      (steers ? this.#seatsFor(view, info, free, excludedNodes) : undefined);
-    const changed = [...(found ?? [])].flatMap(([r, { node }]) => (node === seatOf(view, r) ? [] : [r]));
-    if (found !== undefined) {
-      if (pod.pinnedTo !== undefined && !this.#replans.take(view.key, nowMs()))
-        return this.#outOfBudget(view, leader);
-      const requests = info.demands.map(demand => demand.requests);
-      const plan = planFromSeats({ leader, before: view.plan, seats: found, requests });
-      const { nodes } = plan;
-      if (!(await this.#writePlanOnly(view, leader, plan))) return;
-      report.reseated(view, pod, nodes[rank] ?? '', cause);
-      // kube-scheduler hears nothing of the leader's new plan; a change of the pod itself has it tried again.
-      if (steers) for (const r of changed) this.#wake(view.members.get(r), nodes[r] ?? '');
-      if (pod.pinnedTo !== undefined) await this.#remake(pod, 'Background', 'member');
-      return;
-    }
-    await this.#reseatGroup(view, leader, info, excludedNodes, { pod, cause });
-  }
-
-  #wake(pod: PodInfo | undefined, node: string): void {
-    if (pod !== undefined && pod.nodeName === undefined) this.#options.report.steered(pod, node);
-  }
-
-  /** Seats for some ranks while all others keep theirs. What is held for the ranks that move does not stand in their way. */
-  #seatsFor(
-    view: GroupView,
-    info: GroupInfo,
-    moving: readonly number[],
-    excludedNodes: ReadonlyMap<string, string>,
-  ): ReadonlyMap<number, Seat> | undefined {
-    const { cache, waiting } = this.#options;
-    const kept = new Map<number, string>();
-    info.demands.forEach((_, rank) => {
-      const seat = seatOf(view, rank);
-      if (!moving.includes(rank) && seat !== undefined)
-        kept.set(rank, view.members.get(rank)?.nodeName ?? seat);
-    });
-    // Who is bound counts as a user of its node; only where nobody else waits may all that the group holds be let go.
-    const others = [...kept.keys()].some(rank => view.members.get(rank)?.nodeName === undefined);
-    const movers = new Set(moving.flatMap(rank => view.members.get(rank) ?? []));
-    const snapshot = others ? cache.snapshot() : cache.snapshotWithout(movers, [view.key]);
-    return waiting.planRanks(info, [...kept.keys(), ...moving], kept, excludedNodes, snapshot);
-  }
-
-  /** Ranks without a pod whose seat is gone too: they move in the same plan. */
-  #otherUnseated(view: GroupView, rank: number): readonly number[] {
-    return (view.plan?.nodes ?? []).flatMap((node, other) => {
-      const member = view.members.get(other);
-      if (other === rank || other === 0 || member?.nodeName !== undefined || member?.pinnedTo !== undefined)
-        return [];
-      return node === '' || this.#troubleOf(node) !== undefined ? [other] : [];
-    });
-  }
-
-  async #reseatGroup(
-    view: GroupView,
-    leader: PodInfo,
-    info: GroupInfo,
-    excludedNodes: ReadonlyMap<string, string>,
-    { pod, cause }: { readonly pod: PodInfo; readonly cause: ReseatCause },
-  ): Promise<void> {
-    const { cache, waiting, report, nowMs, strandedAfterMs } = this.#options;
-    const since = this.#unseatedSince.get(pod.uid) ?? nowMs();
-    this.#unseatedSince.set(pod.uid, since);
-    const owner = cache.leaderWorkerSet(view.membership.namespace, view.membership.owner);
-    const keepsMembers =
-      owner?.spec.leaderWorkerTemplate.restartPolicy === 'None' && leader.nodeName !== undefined;
-    // What fills the seat may be on its way out, so a gated member gets the time that a pinned one has had.
-    const patient = isGated(pod) && nowMs() - since < strandedAfterMs;
-    if (cause === 'NoSeat' && leader.nodeName !== undefined && !patient) {
-      report.released(view, `there is no room for ${pod.name} in the domain of the members that run`);
-      await this.#eachPod([pod], releaseOps);
-      return;
-    }
-    // In mode `extender` all that is not bound has been tried already, and nothing is made anew there.
-    const stays = keepsMembers || patient || this.#modeOf(view.key) === 'extender';
-    const whole = stays ? undefined : waiting.plan({ ...info, excludedNodes });
-    if (whole?.kind !== 'plan') {
-      const message = `no other seat for ${pod.name} in the domain of its group`;
-      report.waits({ kind: 'waits', key: view.key, leader, reason: 'NoSeat', message });
-      this.#queue.addAfter(`group:${view.key}`, patient ? strandedAfterMs : recheckMs);
-      return;
-    }
-    if (!this.#replans.take(view.key, nowMs())) return this.#outOfBudget(view, leader);
-    // The member may have been bound after all, and then the group is whole.
-    if (pod !== leader && !(await this.#options.writes.isAsSeen(pod))) return;
-    await this.#remake(leader, 'Foreground', 'group');
-  }
-
-  #outOfBudget(view: GroupView, leader: PodInfo): void {
-    const { report, replanBudget, nowMs } = this.#options;
-    const minutes = Math.round(replanBudget.windowMs / 60_000);
-    const message = `it was made anew ${replanBudget.perGroup} times in ${minutes} minutes; Berth waits before it tries again`;
-    report.waits({ kind: 'waits', key: view.key, leader, reason: 'ReplanBudget', message });
-    this.#queue.addAfter(`group:${view.key}`, Math.max(1_000, this.#replans.waitMs(view.key, nowMs())));
-  }
-
-  async #remake(
-    pod: PodInfo,
-    propagation: 'Foreground' | 'Background',
-    scope: 'member' | 'group',
-  ): Promise<void> {
-    const { writes, report, mayAct } = this.#options;
-    if (!mayAct()) return;
-    if (pod.controllerUid === '') {
-      report.cannotRemake(pod);
-      return;
-    }
-    report.remade(pod, scope, await writes.deletePod(pod, propagation));
+    await this.#writer.patchEach(unseated, releaseOps);
   }
 
   /** False when the leader is not what it was: decided again then. */
@@ -584,12 +379,12 @@ export class PlacementController {
     const { cache } = this.#options;
     cache.assumePlan(leader, annotation);
     try {
-      await this.#patch(leader, planOps(leader, formatPlanAnnotation(annotation)));
+      await this.#writer.patch(leader, planOps(leader, formatPlanAnnotation(annotation)));
       cache.confirmPlan(leader, annotation);
       return true;
     } catch (error) {
       cache.forgetPlan(leader);
-      if (!this.#isStale(error)) throw error;
+      if (!this.#writer.isStale(error)) throw error;
       this.#queue.addRateLimited(`group:${view.key}`);
       return false;
     }
@@ -606,21 +401,21 @@ export class PlacementController {
     }
     if (node !== undefined) {
       try {
-        await this.#patch(pod, placeOps(pod, node));
+        await this.#writer.patch(pod, placeOps(pod, node));
         report.singlePinned();
       } catch (error) {
         cache.forgetPin(pod);
-        if (!this.#isStale(error)) throw error;
+        if (!this.#writer.isStale(error)) throw error;
       }
       return;
     }
     if (!isGated(pod)) return this.#processPinnedSingle(pod);
     // Planned again, it would be held on another node than the one that it is pinned to already.
-    if (this.#ungateSent.has(uid)) return;
+    if (this.#writer.isUngateSent(uid)) return;
     const namespace = cache.namespace(pod.namespace);
     if (namespace?.pinsSingles !== true || !pinsPods(namespace.mode)) {
       waiting.remove(uid);
-      await this.#eachPod([pod], releaseOps);
+      await this.#writer.patchEach([pod], releaseOps);
       return;
     }
     waiting.addSingle(uid);
@@ -635,7 +430,8 @@ export class PlacementController {
     const forMs = this.#unschedulableForMs(pod, `single:${pod.uid}`, 0);
     if (trouble === undefined && (forMs === undefined || forMs < strandedAfterMs)) return;
     report.stranded(pod, trouble ?? 'Unschedulable');
-    if (this.#replans.take(pod.controllerUid, nowMs())) await this.#remake(pod, 'Background', 'member');
+    if (this.#replans.take(pod.controllerUid, nowMs()))
+      await this.#writer.remake(pod, 'Background', 'member');
   }
 
   /** A single pod that Berth has pinned: only there singles are pinned at all. */
@@ -652,75 +448,14 @@ export class PlacementController {
     );
   }
 
-  async #eachPod(
-    pods: readonly PodInfo[],
-    opsOf: (pod: PodInfo) => readonly JsonPatchOperation[],
-  ): Promise<void> {
-    await Promise.all(
-      pods.map(async pod => {
-        try {
-          await this.#patch(pod, opsOf(pod));
-        } catch (error) {
-          if (error instanceof UnpinnableError) {
-            const key =
-              pod.membership !== undefined && !isMembershipError(pod.membership)
-                ? pod.membership.name
-                : pod.name;
-            this.#options.report.waits({
-              kind: 'waits',
-              key,
-              leader: pod,
-              reason: error.code,
-              message: error.message,
-            });
-            return;
-          }
-          if (!this.#isStale(error)) throw error;
-        }
-      }),
-    );
-  }
-
-  async #patch(pod: PodInfo, ops: readonly JsonPatchOperation[]): Promise<void> {
-    if (!this.#options.mayAct()) throw new NotActing('the Lease was lost before the write');
-    if (ops.length === 0) return;
-    const ungates = isGated(pod) && ops.some(op => op.op === 'remove');
-    if (ungates) this.#ungateSent.add(pod.uid);
-    try {
-      await this.#options.writes.patchPod(pod, ops);
-    } catch (error) {
-      if (ungates) this.#ungateSent.delete(pod.uid);
-      throw error;
-    }
-  }
-
-  #isStale(error: unknown): boolean {
-    return error instanceof NotActing || this.#options.writes.isStale(error);
-  }
-
-  /** By our own clock since we first saw it: API timestamps come from other clocks. Comes back when the time is over. */
+  /** Comes back when the time is over. */
   #unschedulableForMs(pod: PodInfo, key: string, generation: number): number | undefined {
     const { nowMs, strandedAfterMs } = this.#options;
-    if (pod.unschedulableMessage === undefined) {
-      this.#unschedulableSince.delete(pod.uid);
-      return undefined;
-    }
-    const known = this.#unschedulableSince.get(pod.uid);
-    if (known?.generation !== generation) {
-      this.#unschedulableSince.set(pod.uid, { sinceMs: nowMs(), generation });
-      this.#queue.addAfter(key, strandedAfterMs + 1);
-      return 0;
-    }
-    return nowMs() - known.sinceMs;
+    const comeBack = () => this.#queue.addAfter(key, strandedAfterMs + 1);
+    return this.#unschedulable.forMs(pod, generation, nowMs(), comeBack);
   }
 }
 
 function alignmentOf(plan: PlanAnnotation | undefined, rank: number): Rung | undefined {
   return plan?.devices?.[rank]?.rung;
-}
-
-function unboundRanks(view: GroupView): readonly number[] {
-  return (view.plan?.nodes ?? []).flatMap((_, rank) =>
-    view.members.get(rank)?.nodeName === undefined ? [rank] : [],
-  );
 }

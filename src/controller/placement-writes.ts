@@ -2,7 +2,7 @@ import type { PodInfo } from '../group/pod-info.ts';
 import type { ApiClient } from '../kube/api-client.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import { deletePod, deleteUnallocatedClaim, getPod, patchPod } from '../kube/writes.ts';
-import type { PlacementWrites } from './placement-controller.ts';
+import type { PlacementWrites } from './pod-writer.ts';
 
 /** The placement controller's writes against the API server. */
 export function placementWrites(client: ApiClient): PlacementWrites {

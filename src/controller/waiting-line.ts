@@ -19,19 +19,19 @@ export function firstAged(line: readonly Waiting[], nowMs: number, agedAfterMs: 
 
 /** How often something may happen within a window, per key. Forgets by itself. */
 export class WindowBudget {
-  readonly #limit: number;
-  readonly #windowMs: number;
+  readonly limit: number;
+  readonly windowMs: number;
   readonly #spentAt = new Map<string, number[]>();
 
   constructor(limit: number, windowMs: number) {
-    this.#limit = limit;
-    this.#windowMs = windowMs;
+    this.limit = limit;
+    this.windowMs = windowMs;
   }
 
   /** Spends one if the window has one left. */
   take(key: string, nowMs: number): boolean {
     const recent = this.#recent(key, nowMs);
-    if (recent.length >= this.#limit) return false;
+    if (recent.length >= this.limit) return false;
     this.#spentAt.set(key, [...recent, nowMs]);
     return true;
   }
@@ -40,11 +40,11 @@ export class WindowBudget {
   waitMs(key: string, nowMs: number): number {
     const recent = this.#recent(key, nowMs);
     const oldest = recent[0];
-    return recent.length < this.#limit || oldest === undefined ? 0 : oldest + this.#windowMs - nowMs;
+    return recent.length < this.limit || oldest === undefined ? 0 : oldest + this.windowMs - nowMs;
   }
 
   #recent(key: string, nowMs: number): number[] {
-    const recent = (this.#spentAt.get(key) ?? []).filter(at => nowMs - at < this.#windowMs);
+    const recent = (this.#spentAt.get(key) ?? []).filter(at => nowMs - at < this.windowMs);
     if (recent.length === 0) this.#spentAt.delete(key);
     return recent;
   }
