@@ -1,6 +1,5 @@
 import type { DeviceRequestAllocationResult } from '../../api/dra.ts';
 import { parseQuantity, type Quantity, QuantityError } from '../quantity.ts';
-import type { ClaimRecord } from './claims.ts';
 import { qualifiedName } from './decode-attributes.ts';
 import { type DeviceKey, type DeviceUse, deviceKey } from './device.ts';
 
@@ -61,13 +60,6 @@ export class DeviceLedger implements DeviceUse {
     }
     this.#capacity.set(key, amounts);
   }
-}
-
-/** What the allocations of claims take. */
-export function usedBy(claims: Iterable<ClaimRecord>): DeviceUse {
-  const ledger = new DeviceLedger();
-  for (const { allocation } of claims) ledger.add(allocation?.results ?? []);
-  return ledger;
 }
 
 /** kube-scheduler names every share; Berth, which does not, always says what a share consumes. */

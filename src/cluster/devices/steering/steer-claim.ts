@@ -8,6 +8,7 @@ import type {
 } from '../../../api/dra.ts';
 import type { PlannedClaim, RequestDevices } from '../claims.ts';
 import { type Device, type DeviceKey, deviceKey } from '../device.ts';
+import { bodiesOf } from '../request-selection.ts';
 import { alignmentConstraints } from './alignment-constraints.ts';
 import type { DriverPolicy } from './driver-policy.ts';
 import { exactSelector } from './exact-selector.ts';
@@ -109,12 +110,9 @@ export function isSteered({ firstAvailable }: DeviceRequest): boolean {
 }
 
 /** Why a request cannot be steered whatever the plan says; undefined for one that may be. */
-export function whyNeverSteered({
-  exactly,
-  firstAvailable = [],
-}: DeviceRequest): UnsteeredReason | undefined {
-  if (exactly?.adminAccess === true) return 'admin-access';
-  const bodies = exactly === undefined ? firstAvailable : [exactly];
+export function whyNeverSteered(request: DeviceRequest): UnsteeredReason | undefined {
+  if (request.exactly?.adminAccess === true) return 'admin-access';
+  const bodies = bodiesOf(request);
   return bodies.length > 0 && bodies.every(asksForAll) ? 'all-devices' : undefined;
 }
 
