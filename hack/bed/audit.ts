@@ -12,6 +12,8 @@ export interface WriteEvent {
   readonly user: string;
   /** HTTP status of the answer. */
   readonly code: number;
+  /** UID that an eviction or deletion of a pod or StatefulSet insists on; empty where there is none. */
+  readonly uid: string;
   /** Whether nothing was written in truth. */
   readonly dryRun: boolean;
   /** When the answer was sent. */
@@ -36,7 +38,13 @@ interface AuditEntry {
     readonly name?: string;
   };
   readonly responseStatus?: { readonly code?: number };
+  /** Only of evictions and deletions, see `auditPolicy`. */
+  readonly requestObject?: DeleteOptions & { readonly deleteOptions?: DeleteOptions };
   readonly stageTimestamp: string;
+}
+
+interface DeleteOptions {
+  readonly preconditions?: { readonly uid?: string };
 }
 
 /**
@@ -63,6 +71,7 @@ export function parseAudit(text: string): WriteEvent[] {
     .filter(line => line !== '')
     .map(line => {
       const entry: AuditEntry = JSON.parse(line);
+      const { requestObject } = entry;
       return {
         verb: entry.verb,
         resource: entry.objectRef?.resource ?? '',
@@ -71,6 +80,7 @@ export function parseAudit(text: string): WriteEvent[] {
         name: entry.objectRef?.name ?? '',
         user: entry.user.username ?? '',
         code: entry.responseStatus?.code ?? 0,
+        uid: (requestObject?.deleteOptions ?? requestObject)?.preconditions?.uid ?? '',
         dryRun: entry.requestURI.includes('dryRun=All'),
         at: new Date(entry.stageTimestamp),
       };

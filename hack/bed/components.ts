@@ -97,7 +97,10 @@ export function healthUrlOf(component: Component, layout: Layout): string | unde
   }
 }
 
-/** What the audit log holds: every write but leases and events, which are noise to a test. */
+/**
+ * What the audit log holds: every write but leases and events, which are noise to a test. Of what evicts and deletes pods
+ * it holds the options too, for those tell which incarnation was meant.
+ */
 export function auditPolicy(): string {
   return stringify({
     apiVersion: 'audit.k8s.io/v1',
@@ -108,6 +111,9 @@ export function auditPolicy(): string {
       { level: 'None', resources: [{ group: 'coordination.k8s.io', resources: ['leases'] }] },
       { level: 'None', resources: [{ group: '', resources: ['events'] }] },
       { level: 'None', resources: [{ group: 'events.k8s.io', resources: ['events'] }] },
+      { level: 'Request', verbs: ['create'], resources: [{ group: '', resources: ['pods/eviction'] }] },
+      { level: 'Request', verbs: ['delete'], resources: [{ group: '', resources: ['pods'] }] },
+      { level: 'Request', verbs: ['delete'], resources: [{ group: 'apps', resources: ['statefulsets'] }] },
       { level: 'Metadata', verbs: ['create', 'update', 'patch', 'delete', 'deletecollection'] },
     ],
   });

@@ -9,14 +9,18 @@ import { listPods, until } from './bed.ts';
 const strategicMergePatch = 'application/strategic-merge-patch+json';
 const leasePath = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases';
 
+/** `powerOff` until the end of the test; a node that was deleted meanwhile does not come back. */
+export async function killNode(t: Test, cluster: Cluster, namespace: string, name: string): Promise<void> {
+  t.teardown(() => bringBack(cluster, namespace, name));
+  await powerOff(cluster, namespace, name);
+}
+
 /**
  * A machine that lost its power: its kubelet says nothing any more, so nobody ends the pods there. What
  * kube-controller-manager finds out after its grace period (400 s on a bed for many nodes) is written here at once, the
- * node's Ready condition and that of its pods; the taints are its own. The node comes back at the end of the test,
- * unless it was deleted.
+ * node's Ready condition and that of its pods; the taints are its own.
  */
-export async function killNode(t: Test, cluster: Cluster, namespace: string, name: string): Promise<void> {
-  t.teardown(() => bringBack(cluster, namespace, name));
+export async function powerOff(cluster: Cluster, namespace: string, name: string): Promise<void> {
   await silenceNode(cluster, name);
   // KWOK does not always see that another holds the Lease, so it is told in its own words as well.
   await annotateSilent(cluster, namespace, name, 'true');
@@ -50,7 +54,8 @@ function ignoreGone(error: unknown): void {
   if (!(error instanceof ApiFailure && error.status === 404)) throw error;
 }
 
-async function bringBack(cluster: Cluster, namespace: string, name: string): Promise<void> {
+/** The end of `powerOff`. */
+export async function bringBack(cluster: Cluster, namespace: string, name: string): Promise<void> {
   await annotateSilent(cluster, namespace, name, null);
   if (await exists(cluster, `/api/v1/nodes/${name}`)) await reviveNode(cluster, name);
   // The next node of that name shall find a Lease that nobody holds.

@@ -25,6 +25,8 @@ export interface FaultProxy {
   holdWatches(): void;
   /** Lets through what was kept back, in order. */
   releaseWatches(): void;
+  /** Ends all watches in the middle of whatever they were telling; how many that were. */
+  cutWatches(): number;
   /** All requests but watches so far, the oldest first. */
   requests(): readonly ProxiedRequest[];
 }
@@ -37,7 +39,7 @@ export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultP
   const [port = 0] = await freePorts(1);
   const agent = new Agent({ keepAlive: true, ca: cluster.caPem });
   const requests: ProxiedRequest[] = [];
-  const valves = new Set<Valve>();
+  const valves = new Map<Valve, ServerResponse>();
   let isHolding = false;
 
   const forward = (request: IncomingMessage, response: ServerResponse) => {
@@ -52,7 +54,7 @@ export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultP
         return;
       }
       const valve = new Valve(isHolding);
-      valves.add(valve);
+      valves.set(valve, response);
       response.once('close', () => valves.delete(valve));
       valve.pass(() => response.writeHead(statusCode, answerHeaders).flushHeaders());
       answer.on('data', (chunk: Buffer) => valve.pass(() => response.write(chunk)));
@@ -86,12 +88,17 @@ export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultP
   await writeFile(kubeconfigPath, direct.replace(cluster.server, `https://${host}:${port}`), { mode: 0o600 });
   const turn = (hold: boolean) => {
     isHolding = hold;
-    for (const valve of valves) valve.turn(hold);
+    for (const valve of valves.keys()) valve.turn(hold);
   };
   return {
     kubeconfigPath,
     holdWatches: () => turn(true),
     releaseWatches: () => turn(false),
+    cutWatches() {
+      const open = [...valves.values()];
+      for (const response of open) response.destroy();
+      return open.length;
+    },
     requests: () => requests,
   };
 }

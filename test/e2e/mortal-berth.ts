@@ -16,6 +16,8 @@ export interface MortalBerthOptions {
   readonly name?: string;
   /** Whether the first start installs Berth too. Default true. */
   readonly install?: boolean;
+  /** Default: that of Berth's service account, without a proxy. */
+  readonly kubeconfigPath?: string;
   readonly lease: Readonly<Record<string, number>>;
   readonly placement?: Readonly<Record<string, unknown>>;
   readonly failure?: Readonly<Record<string, unknown>>;
@@ -25,16 +27,17 @@ export interface MortalBerthOptions {
 export async function startMortalBerth(
   t: Test,
   cluster: Cluster,
-  { name = 'berth', install = true, lease, placement = {}, failure = {} }: MortalBerthOptions,
+  options: MortalBerthOptions,
 ): Promise<MortalBerth> {
+  const { name = 'berth', install = true, lease, placement = {}, failure = {} } = options;
   const config = { topology: genericTopology, lease, placement, failure };
-  let current = await startBerthOn(cluster, { config, name, install });
+  const { kubeconfigPath: proxied } = options;
+  const first = { config, name, install, ...(proxied !== undefined && { kubeconfigPath: proxied }) };
+  let current = await startBerthOn(cluster, first);
   const { webhookPort } = current;
   t.teardown(() => current.stop());
-  const kubeconfigPath = await cluster.serviceAccountKubeconfig(
-    serviceAccount.namespace,
-    serviceAccount.name,
-  );
+  const kubeconfigPath =
+    proxied ?? (await cluster.serviceAccountKubeconfig(serviceAccount.namespace, serviceAccount.name));
   return {
     get process() {
       return current;

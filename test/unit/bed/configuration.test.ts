@@ -52,7 +52,7 @@ t.test('the audit log takes writes of anything but leases and events', async t =
   const { rules } = parse(auditPolicy());
   t.strictSame(
     rules.map((rule: { level: string }) => rule.level),
-    ['None', 'None', 'None', 'None', 'Metadata'],
+    ['None', 'None', 'None', 'None', 'Request', 'Request', 'Request', 'Metadata'],
   );
   t.strictSame(rules.at(-1).verbs, ['create', 'update', 'patch', 'delete', 'deletecollection']);
 });

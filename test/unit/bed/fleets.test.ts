@@ -109,10 +109,19 @@ t.test('an audit line becomes one write', async t => {
       name: 'p',
       user: 'system:kube-scheduler',
       code: 201,
+      uid: '',
       dryRun: true,
       at: new Date('2026-11-23T21:45:45.279Z'),
     },
   ]);
+});
+
+t.test('an eviction and a deletion tell which UID they insist on', async t => {
+  const entry = JSON.parse(line);
+  const deleteOptions = { kind: 'DeleteOptions', preconditions: { uid: 'u' } };
+  for (const requestObject of [deleteOptions, { kind: 'Eviction', deleteOptions }])
+    t.equal(parseAudit(JSON.stringify({ ...entry, requestObject }))[0]?.uid, 'u');
+  t.equal(parseAudit(JSON.stringify({ ...entry, requestObject: { kind: 'Eviction' } }))[0]?.uid, '');
 });
 
 t.test('reading the audit log goes on where it ended and leaves a half-written line for later', async t => {
