@@ -7,12 +7,14 @@ import { type DeviceTrouble, type Exclusion, Exclusions } from '../failure/exclu
 import type { Intent } from '../failure/intent.ts';
 import type { Blame } from '../failure/poison.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
+import { failureKind } from '../kube/api-errors.ts';
 import {
   type ExclusionRule,
   exclusionName,
   exclusionObject,
   exclusionRule,
 } from '../kube/exclusion-store.ts';
+import { ApiPatience } from './api-patience.ts';
 import { factsOfDevice } from './device-facts.ts';
 import type { ExclusionReport } from './exclusion-report.ts';
 
@@ -50,6 +52,7 @@ const writesPerPass = 20;
 const askAgainMs = 600_000;
 const nextPassMs = 500;
 const afterFailureMs = 5_000;
+const rulesKey = 'rules';
 
 /**
  * Keeps devices that are sick off new claims: in every replica by the cache, which plans are made from, and for all others
@@ -62,6 +65,7 @@ export class DeviceExclusions {
   #rules: readonly ExclusionRule[] = [];
   /** When an administrator was first seen to vouch for a device; wall clock. */
   readonly #vouched = new Map<DeviceKey, number>();
+  readonly #patience = new ApiPatience();
   #served: { readonly is: boolean; readonly atMs: number } | undefined;
 
   constructor(options: DeviceExclusionsOptions) {
@@ -130,6 +134,8 @@ export class DeviceExclusions {
   async write(): Promise<number | undefined> {
     const { log, nowMs, wallMs, exclusionStore: store, isHalted } = this.#options;
     if (!this.#mayWrite()) return undefined;
+    const waitMs = this.#patience.waitMs(rulesKey, nowMs());
+    if (waitMs > 0) return waitMs;
     try {
       if (!(await this.#isServed())) return undefined;
       const { toCreate, toRemove } = this.#wanted();
@@ -145,10 +151,12 @@ export class DeviceExclusions {
         if (left-- <= 0 || !this.#mayWrite()) break;
         await store.remove(rule);
       }
+      this.#patience.succeeded(rulesKey);
       return count > writesPerPass ? nextPassMs : undefined;
     } catch (error) {
       log.warn({ err: error }, 'rules of excluded devices could not be written, Berth alone keeps off them');
-      return afterFailureMs;
+      this.#patience.failed(rulesKey, error, failureKind(error), nowMs());
+      return Math.max(afterFailureMs, this.#patience.waitMs(rulesKey, nowMs()));
     }
   }
 

@@ -8,6 +8,7 @@ import type { PodInfo } from '../group/pod-info.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
+import { ApiPatience } from './api-patience.ts';
 import { DeviceExclusions, type DeviceExclusionsOptions } from './device-exclusions.ts';
 import { FailureBook, type IntentStorePort } from './failure-book.ts';
 import { FailureEvictor, type FailureEvictorOptions } from './failure-evictor.ts';
@@ -52,6 +53,7 @@ export class FailureController {
   readonly #judge: FailureJudge;
   readonly #evictor: FailureEvictor;
   readonly #time: SteadyTime;
+  readonly #patience = new ApiPatience();
   #holderSinceMs: number | undefined;
 
   constructor(given: FailureControllerOptions) {
@@ -140,6 +142,7 @@ export class FailureController {
   standDown(): void {
     this.#holderSinceMs = undefined;
     this.#evictor.standDown();
+    this.#patience.clear();
     this.#book.expire();
     this.#options.report.clear();
   }
@@ -207,6 +210,8 @@ export class FailureController {
     }
     if (unripeMs !== undefined) this.#again(key, unripeMs);
     if (!this.#acts() || !this.#book.isRead) return;
+    const waitMs = this.#patience.waitMs(key, this.#options.nowMs());
+    if (waitMs > 0) return this.#again(key, waitMs);
     try {
       for (const stored of this.#book.openOf(key)) {
         const afterMs = await this.#evictor.advance(stored);
@@ -214,9 +219,11 @@ export class FailureController {
         if (!this.#acts()) return;
       }
       for (const hurt of this.#judge.hurtOf(key)) await this.#decide(hurt);
+      this.#patience.succeeded(key);
     } catch (error) {
-      // Somebody else has written or deleted an intent: what it says now counts.
       const kind = failureKind(error);
+      this.#patience.failed(key, error, kind, this.#options.nowMs());
+      // Somebody else has written or deleted an intent: what it says now counts.
       if (kind !== 'conflict' && kind !== 'gone') throw error;
       await this.#book.refresh();
       this.#again(key, 1_000);

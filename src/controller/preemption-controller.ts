@@ -4,6 +4,7 @@ import type { Preemption } from '../failure/preemption.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import type { StoredPreemption } from '../kube/preemption-store.ts';
 import type { WorkQueue } from '../kube/work-queue.ts';
+import { ApiPatience } from './api-patience.ts';
 import type { PreemptionDecision, PreemptionSettings } from './preemption.ts';
 import { PreemptionBook, type PreemptionBookLimits, type PreemptionStorePort } from './preemption-book.ts';
 import { PreemptionCourse, type PreemptionCourseOptions } from './preemption-course.ts';
@@ -49,6 +50,7 @@ export class PreemptionController {
   readonly #line: PreemptionLine;
   readonly #places: PreemptionPlaces;
   readonly #course: PreemptionCourse;
+  readonly #patience = new ApiPatience();
   #holds = false;
 
   constructor(options: PreemptionControllerOptions) {
@@ -111,6 +113,7 @@ export class PreemptionController {
     this.#holds = false;
     this.#book.expire();
     this.#line.clear();
+    this.#patience.clear();
     this.#course.standDown();
   }
 
@@ -143,12 +146,17 @@ export class PreemptionController {
   async #process(key: string): Promise<void> {
     if (key === reviewKey) return this.#review();
     if (!this.#acts() || !this.#book.isRead) return;
+    const { nowMs } = this.#options;
+    const waitMs = this.#patience.waitMs(key, nowMs());
+    if (waitMs > 0) return this.#queue.addAfter(key, waitMs);
     try {
       if (key === lineKey) await this.#passLine();
       else await this.#processOpen(key.slice(openKey('').length));
+      this.#patience.succeeded(key);
     } catch (error) {
-      // Somebody else has written or deleted a record: what it says now counts.
       const kind = failureKind(error);
+      this.#patience.failed(key, error, kind, nowMs());
+      // Somebody else has written or deleted a record: what it says now counts.
       if (kind !== 'conflict' && kind !== 'gone') throw error;
       this.#queue.add(reviewKey);
     }

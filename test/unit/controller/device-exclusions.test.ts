@@ -246,6 +246,28 @@ t.test('an answer that is lost on the way makes no second rule, and refusals are
   t.equal(cluster.ruleWrites.length, 1);
 });
 
+t.test('fault 26: a refusal of rules is not asked anew because devices change', async t => {
+  const { cluster, replica } = await start();
+  let asked = 0;
+  let isBroken = true;
+  cluster.interrupt = ({ method, path }, when) => {
+    if (when !== 'before' || method !== 'POST' || !path.includes('devicetaintrules')) return;
+    asked += 1;
+    if (isBroken) throw new ApiError({ status: 429, message: 'busy', retryAfterMs: 20_000 });
+  };
+  const worker = workerOf(cluster);
+  worker.unhealthy = true;
+  const [other = ''] = [...cluster.slices.keys()].filter(node => node !== worker.pod.spec.nodeName);
+  for (let second = 0; second < 60; second += 1) {
+    await replica.run(1_000, 500);
+    cluster.publish(other, deviceNames);
+  }
+  t.ok(asked >= 2 && asked <= 3, `asked ${asked} times within a minute`);
+  isBroken = false;
+  await replica.run(25_000, 500);
+  t.equal(ownRules(cluster).length, 1);
+});
+
 t.test('rules that only look like those of Berth are left alone', async t => {
   const { cluster, replica } = await start();
   const labels = { [berth.excluded]: 'fault' };
