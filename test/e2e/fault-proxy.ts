@@ -15,8 +15,29 @@ export interface ProxiedRequest {
 }
 
 /**
+ * What becomes of a request: an answer that the API server never gave, or its own after it has done what was asked, but the
+ * connection is cut (`lost`) or stays silent (`silent`).
+ */
+export type ProxyAnswer =
+  | { readonly status: number; readonly reason: string; readonly retryAfterSeconds?: number }
+  | 'lost'
+  | 'silent';
+
+export interface ProxyFault {
+  /** Asked once for each request that is no watch, the first fault that says yes meets it. */
+  readonly meets: (request: Pick<ProxiedRequest, 'method' | 'path'>) => boolean;
+  readonly answer: ProxyAnswer;
+  readonly times: number;
+}
+
+/** Requests that a fault has met so far. */
+export interface MetRequests {
+  met(): readonly ProxiedRequest[];
+}
+
+/**
  * Stands between Berth and the API server, and can keep back what watches tell while ordinary requests pass: then Berth's
- * view of the cluster is old, though nothing seems broken.
+ * view of the cluster is old, though nothing seems broken. Ordinary requests it can answer by itself, or lose the answer.
  */
 export interface FaultProxy {
   /** Of Berth's service account, by way of the proxy. */
@@ -29,6 +50,12 @@ export interface FaultProxy {
   cutWatches(): number;
   /** All requests but watches so far, the oldest first. */
   requests(): readonly ProxiedRequest[];
+  /** From now on requests meet this fault, until it has been met so often. */
+  inject(fault: ProxyFault): MetRequests;
+}
+
+interface ActiveFault extends ProxyFault {
+  readonly met: ProxiedRequest[];
 }
 
 const host = '127.0.0.1';
@@ -40,14 +67,26 @@ export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultP
   const agent = new Agent({ keepAlive: true, ca: cluster.caPem });
   const requests: ProxiedRequest[] = [];
   const valves = new Map<Valve, ServerResponse>();
+  const faults: ActiveFault[] = [];
   let isHolding = false;
 
   const forward = (request: IncomingMessage, response: ServerResponse) => {
     const { method = '', url: path = '', headers } = request;
     const isWatch = /[?&]watch=(true|1)(&|$)/.test(path);
-    if (!isWatch) requests.push({ method, path, atMs: Date.now() });
+    const proxied = { method, path, atMs: Date.now() };
+    if (!isWatch) requests.push(proxied);
+    const fault = isWatch ? undefined : faultFor(faults, proxied);
+    if (typeof fault === 'object') {
+      request.resume().once('end', () => refuse(response, fault));
+      return;
+    }
     const upstream = httpsRequest(new URL(path, cluster.server), { method, headers, agent }, answer => {
       const { statusCode = 502, headers: answerHeaders } = answer;
+      if (fault !== undefined) {
+        // The client gives up by itself where it is left without a word.
+        answer.resume().once('end', () => fault === 'lost' && response.destroy());
+        return;
+      }
       if (!isWatch) {
         response.writeHead(statusCode, answerHeaders);
         answer.on('error', () => response.destroy()).pipe(response);
@@ -100,7 +139,30 @@ export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultP
       return open.length;
     },
     requests: () => requests,
+    inject(fault) {
+      const active = { ...fault, met: [] };
+      faults.push(active);
+      return { met: () => active.met };
+    },
   };
+}
+
+function faultFor(faults: readonly ActiveFault[], request: ProxiedRequest): ProxyAnswer | undefined {
+  const fault = faults.find(({ met, times, meets }) => met.length < times && meets(request));
+  fault?.met.push(request);
+  return fault?.answer;
+}
+
+function refuse(
+  response: ServerResponse,
+  { status, reason, retryAfterSeconds }: Exclude<ProxyAnswer, string>,
+): void {
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    ...(retryAfterSeconds !== undefined && { 'retry-after': String(retryAfterSeconds) }),
+  });
+  const told = { kind: 'Status', apiVersion: 'v1', status: 'Failure', code: status };
+  response.end(JSON.stringify({ ...told, reason, message: `a fault of this test: ${reason}` }));
 }
 
 /** Does things in order, at once or when it is opened. */
