@@ -12,6 +12,7 @@ export function describeGroup(
   view: GroupView,
   leader: PodInfo,
   assumeMissingAlike: boolean,
+  comesAgain = false,
 ): GroupInfo | GroupObstacle {
   const { membership } = view;
   return buildGroupInfo({
@@ -23,16 +24,22 @@ export function describeGroup(
     claims: cache.claims,
     levels: cache.levels,
     assumeMissingAlike,
+    comesAgain,
   });
 }
 
-/** Describes a group as it would come again: every member from its template, the leader without its pin. */
+/**
+ * Describes a group as it would come again: every member from its template, the leader without its pin. Without templates
+ * members will be what they are, but for their pins.
+ */
 export function describeNext(
   cache: ClusterCache,
   view: GroupView,
   leader: PodInfo,
 ): GroupInfo | GroupObstacle {
-  return describeGroup(cache, { ...view, members: new Map([[0, leader]]) }, leader, true);
+  const labelled = view.membership.kind === 'labelled';
+  const members = labelled ? new Map([...view.leaving, ...view.members]) : new Map([[0, leader]]);
+  return describeGroup(cache, { ...view, members }, leader, true, true);
 }
 
 /** The mode that holds for a group: the namespace's, or the one its leader asks for inside an opted-in namespace. */

@@ -12,7 +12,6 @@ import { ApiPatience } from './api-patience.ts';
 import { DeviceExclusions, type DeviceExclusionsOptions } from './device-exclusions.ts';
 import { FailureBook, type IntentStorePort } from './failure-book.ts';
 import { FailureEvictor, type FailureEvictorOptions } from './failure-evictor.ts';
-import { keepsItsName } from './failure-facts.ts';
 import { FailureJudge, type FailureJudgeOptions, type Hurt, type Judgement } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import { FailureWatch } from './failure-watch.ts';
@@ -61,7 +60,13 @@ export class FailureController {
     const options = { ...given, wallMs: () => this.#time.wallMs() };
     this.#options = options;
     const { cache, settings, claims, store, nowMs, wallMs, mayAct } = options;
-    const watch = new FailureWatch({ cache, settings, claims, nowMs });
+    const watch = new FailureWatch({
+      cache,
+      settings,
+      claims,
+      nowMs,
+      intents: () => this.#book.intents,
+    });
     const book = new FailureBook({
       store,
       settings,
@@ -244,10 +249,6 @@ export class FailureController {
     // Berth's own eviction looks like a disruption by others, too.
     if (this.#isDone(hurt)) return;
     const isRipe = this.#judge.isRipe(hurt);
-    if (!keepsItsName(hurt.view.membership)) {
-      if (isRipe) report.notEvictable(hurt.key, hurt.pod, hurt.fault.cause);
-      return;
-    }
     if (isRipe) report.detected(hurt);
     if (this.#holds(hurt, this.#judge.judgeNew(hurt, false))) return this.#book.keepTripped();
     // Nothing seen so far holds it: now with what the API server says at this moment.

@@ -5,20 +5,21 @@ import type { ReservedSeat } from '../cache/seat-holds.ts';
 import { deviceKey } from '../cluster/devices/device.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Claims } from '../failure/claim.ts';
-import { isServing } from '../failure/incarnation.ts';
+import { isServing, memberRank } from '../failure/incarnation.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
-import { type IntentFacts, type NextStep, nextStep, stepped } from '../failure/next-step.ts';
+import { type IntentFacts, type NextStep, nextStep, type OldMember, stepped } from '../failure/next-step.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import { isPreemption, type Sighting } from '../failure/signal.ts';
-import { controllerOf, isMembershipError, membershipOf } from '../group/membership.ts';
+import { controllerOf } from '../group/membership.ts';
 import type { SeatDevices } from '../group/planned-devices.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import type { StoredIntent } from '../kube/intent-store.ts';
 import type { FailureBook } from './failure-book.ts';
 import { intentFacts } from './failure-facts.ts';
-import type { FailureJudge } from './failure-judge.ts';
+import type { FailureJudge, Hurt } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import type { FailureWrites } from './failure-writes.ts';
+import { shapes } from './shapes/shapes.ts';
 
 export interface FailureEvictorOptions {
   readonly cache: ClusterCache;
@@ -44,6 +45,8 @@ const lookAgainMs = 1_000;
 const refusedMs = 10_000;
 /** The garbage collector tells the workers of a leader that goes in foreground; a busy one takes its time. */
 const collectorMs = 10_000;
+/** Controllers that no watch shows are looked at so seldom. */
+const askOwnerMs = 10_000;
 
 /** An intent after one attempt at its next step: gone on at once, or to be looked at again. */
 type Outcome =
@@ -60,6 +63,9 @@ export class FailureEvictor {
   readonly #reserved = new Set<string>();
   /** When the API server may be asked again after it refused, by leader UID; wall-clock milliseconds. */
   readonly #refusedUntil = new Map<string, number>();
+
+  /** When the controllers of an open intent's pods were looked at last, by leader UID; wall-clock milliseconds. */
+  readonly #askedOwner = new Map<string, number>();
 
   constructor(options: FailureEvictorOptions) {
     this.#options = options;
@@ -78,6 +84,7 @@ export class FailureEvictor {
   /** Another holder decides now. */
   standDown(): void {
     this.#refusedUntil.clear();
+    this.#askedOwner.clear();
   }
 
   /** Takes an open intent as far as it goes now. Milliseconds until it is worth another look; undefined when closed. */
@@ -88,6 +95,7 @@ export class FailureEvictor {
       if (intent.phase === 'closed') {
         this.#reserve(intent.group, []);
         this.#refusedUntil.delete(intent.leaderUid);
+        this.#askedOwner.delete(intent.leaderUid);
         return undefined;
       }
       this.#keepPlace(stored);
@@ -102,7 +110,9 @@ export class FailureEvictor {
   async #take(stored: StoredIntent, step: NextStep): Promise<Outcome> {
     switch (step.kind) {
       case 'wait':
-        return later(step.forMs);
+        return (await this.#isGivenUp(stored))
+          ? this.#record(stored, { kind: 'close', outcome: 'owner-gone', times: {} }, false)
+          : later(step.forMs);
       case 'phase':
       case 'close':
         return this.#record(stored, step, false);
@@ -112,7 +122,20 @@ export class FailureEvictor {
         return this.#evictLeader(stored);
       case 'delete-workers':
         return this.#deleteWorkers(stored, step.setUid);
+      case 'evict-members':
+        return this.#evictMembers(stored, step.members);
     }
+  }
+
+  /** Whoever was to make the group anew does not want it any more, which the cache need not show. */
+  async #isGivenUp(stored: StoredIntent): Promise<boolean> {
+    const { writes, wallMs } = this.#options;
+    const { intent } = stored;
+    if (intent.phase !== 'returning') return false;
+    const askedMs = this.#askedOwner.get(intent.leaderUid) ?? Number.NEGATIVE_INFINITY;
+    if (wallMs() - askedMs < askOwnerMs) return false;
+    this.#askedOwner.set(intent.leaderUid, wallMs());
+    return !(await shapes[intent.shape].wantsNextNow(writes, intent));
   }
 
   async #evictLeader(stored: StoredIntent): Promise<Outcome> {
@@ -127,7 +150,8 @@ export class FailureEvictor {
     const left = { kind: 'phase', phase: 'leaving', times: { evicted: wallMs() } } as const;
     if (live?.metadata.uid !== intent.leaderUid || live.metadata.deletionTimestamp !== undefined)
       return this.#record(stored, left, false);
-    if (!leads(live, intent.leaderName)) return this.#fail(stored, 'the pod is not the leader of the group');
+    const shape = shapes[intent.shape];
+    if (!shape.mayEnd(live, intent)) return this.#fail(stored, 'the pod is not the leader of the group');
     const hurt = judge.hurtOfIntent(intent);
     // An intent that was held for long was decided on another cluster, and its place is kept no more.
     const lapsed =
@@ -141,21 +165,85 @@ export class FailureEvictor {
       return this.#record(stored, { kind: 'close', outcome: 'overtaken', times: {} }, false);
     const [brake] = judge.judgeBegun(hurt, await isHalted());
     if (brake !== undefined) return this.#hold(stored, 'EvictionHeld', brake.message, brake.retryAfterMs);
+    if (shape.goesSingly) {
+      const refusal = await this.#tryMembers(stored, hurt);
+      if (refusal !== undefined) return refusal;
+    }
     if (!mayAct()) return later(lookAgainMs);
     try {
-      await writes.evictLeader(ref);
+      await (shape.goesSingly ? writes.evictSingle(ref) : writes.evictLeader(ref));
     } catch (error) {
       return this.#refused(stored, error);
     }
     return this.#record(stored, left, true);
   }
 
-  async #deleteWorkers(stored: StoredIntent, setUid: string): Promise<Outcome> {
-    const { writes, isHalted, mayAct, settings, claims, health } = this.#options;
+  /** Once the first member has gone the others must go, too: so the API server is asked about all of them before. */
+  async #tryMembers(stored: StoredIntent, { incarnation }: Hurt): Promise<Outcome | undefined> {
+    for (const { namespace, name, uid, terminating, terminal } of incarnation.pods) {
+      if (terminating || terminal) continue;
+      try {
+        await this.#options.writes.tryEvictSingle({ namespace, name, uid });
+      } catch (error) {
+        return this.#refused(stored, error, uid);
+      }
+    }
+    return undefined;
+  }
+
+  /** The leader goes already, so this is recovery: only what forbids any act holds it. */
+  async #evictMembers(first: StoredIntent, members: readonly OldMember[]): Promise<Outcome> {
+    const { writes, isHalted, mayAct, cache, book } = this.#options;
+    const hold = this.#whyIdle(first);
+    if (hold !== undefined) return hold;
+    const { namespace } = leaderRef(first);
+    const shape = shapes[first.intent.shape];
+    if (await isHalted())
+      return this.#hold(first, 'EvictionHeld', 'an administrator has halted all evictions', 5_000);
+    if (!mayAct()) return later(lookAgainMs);
+    // Whoever came after the decision is recorded before it is evicted, like all others.
+    const recorded = new Set(first.intent.members.map(({ uid }) => uid));
+    const late = members.filter(({ uid }) => !recorded.has(uid));
+    const more = late.map(({ name, uid, node }) => {
+      const pod = cache.pod(uid);
+      return { rank: (pod && memberRank(pod)) ?? 0, name, uid, node };
+    });
+    const stored =
+      more.length === 0
+        ? first
+        : await book.update(first, { ...first.intent, members: [...first.intent.members, ...more] });
+    const refusals: { readonly error: unknown; readonly uid: string }[] = [];
+    for (const { name, uid } of members) {
+      const ref = { namespace, name, uid };
+      const live = await writes.livePod(ref);
+      if (live?.metadata.uid !== uid || live.metadata.deletionTimestamp !== undefined) continue;
+      if (!shape.mayEnd(live, stored.intent)) continue;
+      if (!mayAct()) return later(lookAgainMs);
+      try {
+        await writes.evictSingle(ref);
+      } catch (error) {
+        refusals.push({ error, uid });
+      }
+    }
+    const [refusal] = refusals;
+    return refusal === undefined ? later(lookAgainMs) : this.#refused(stored, refusal.error, refusal.uid);
+  }
+
+  /** Why even recovery stands still now. */
+  #whyIdle(stored: StoredIntent): Promise<Outcome> | Outcome | undefined {
+    const { settings, claims, health, wallMs } = this.#options;
     const { mode } = isPreemption(stored.intent.signal) ? claims : settings;
     if (settings.dryRun || !goesAsFarAs(mode, 'evict'))
       return this.#hold(stored, 'EvictionHeld', 'the configuration allows no destructive call', refusedMs);
     if (health().stalestMs > settings.staleAfterSeconds * 1000) return later(lookAgainMs);
+    const waitMs = (this.#refusedUntil.get(stored.intent.leaderUid) ?? 0) - wallMs();
+    return waitMs > 0 ? later(Math.min(waitMs, refusedMs)) : undefined;
+  }
+
+  async #deleteWorkers(stored: StoredIntent, setUid: string): Promise<Outcome> {
+    const { writes, isHalted, mayAct } = this.#options;
+    const hold = this.#whyIdle(stored);
+    if (hold !== undefined) return hold;
     const { intent } = stored;
     const ref = leaderRef(stored);
     const set = { ...ref, uid: setUid };
@@ -178,13 +266,13 @@ export class FailureEvictor {
   }
 
   /** What the API server's answer to a destructive call means. What may have been done after all shows by itself. */
-  async #refused(stored: StoredIntent, error: unknown): Promise<Outcome> {
+  async #refused(stored: StoredIntent, error: unknown, uid = stored.intent.leaderUid): Promise<Outcome> {
     const kind = failureKind(error);
     if (kind === 'budget' || kind === 'forbidden')
       this.#refusedUntil.set(stored.intent.leaderUid, this.#options.wallMs() + refusedMs);
     switch (kind) {
       case 'budget':
-        return this.#hold(stored, 'EvictionHeld', this.#budgetRefusal(stored.intent), refusedMs);
+        return this.#hold(stored, 'EvictionHeld', this.#budgetRefusal(uid), refusedMs);
       case 'forbidden':
         return this.#hold(
           stored,
@@ -193,6 +281,8 @@ export class FailureEvictor {
           refusedMs,
         );
       case 'invalid':
+        if (stored.intent.phase !== 'evicting')
+          return this.#hold(stored, 'EvictionHeld', 'the API server refuses it as invalid', refusedMs);
         return this.#fail(stored, 'the API server refuses it as invalid');
       case 'gone':
       case 'conflict':
@@ -203,13 +293,13 @@ export class FailureEvictor {
     }
   }
 
-  /** The Eviction API has looked at the budgets of the leader alone. */
-  #budgetRefusal({ leaderUid }: Intent): string {
+  /** The Eviction API has looked at the budgets of that pod alone. */
+  #budgetRefusal(uid: string): string {
     const { cache } = this.#options;
-    const leader = cache.pod(leaderUid);
-    const budgets = leader === undefined ? [] : cache.disruptionBudgets(leader.namespace);
+    const pod = cache.pod(uid);
+    const budgets = pod === undefined ? [] : cache.disruptionBudgets(pod.namespace);
     const names = budgets
-      .filter(({ selector }) => matchesLabelSelector(selector, leader?.labels ?? {}))
+      .filter(({ selector }) => matchesLabelSelector(selector, pod?.labels ?? {}))
       .map(({ name }) => name)
       .sort();
     if (names.length === 0) return 'a PodDisruptionBudget does not allow it';
@@ -257,7 +347,7 @@ export class FailureEvictor {
         other.leaderUid !== intent.leaderUid &&
         other.times.intent > intent.times.intent,
     );
-    return intentFacts(cache, intent, {
+    return intentFacts(cache, intent, () => book.intents, {
       nowMs: Math.round(wallMs()),
       overtaken: newer,
       foreignGraceMs: settings.foreignGraceSeconds * 1000,
@@ -318,16 +408,4 @@ function isSameFault({ signal, device }: Sighting, intent: Intent): boolean {
 function goesInForeground(leader: Pod | undefined, uid: string): boolean {
   const { metadata } = leader ?? {};
   return metadata?.uid === uid && (metadata.finalizers ?? []).includes('foregroundDeletion');
-}
-
-/** An intent that was edited must not make Berth evict something else than a leader. */
-function leads(pod: Pod, leaderName: string): boolean {
-  const membership = membershipOf(pod.metadata, pod.metadata.namespace ?? '');
-  return (
-    membership !== undefined &&
-    !isMembershipError(membership) &&
-    membership.kind === 'lws' &&
-    membership.rank === 0 &&
-    membership.name === leaderName
-  );
 }

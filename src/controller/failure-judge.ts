@@ -1,4 +1,3 @@
-import { lws } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
@@ -17,6 +16,7 @@ import { type Evidence, ripeInMs, tellsOf, worstOf } from '../failure/evidence.t
 import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
+import { remakersOf } from '../failure/remakers.ts';
 import type { FailureMode, FailureSettings } from '../failure/settings.ts';
 import { isPreemption, type Sighting, type SignalName } from '../failure/signal.ts';
 import { seeMember } from '../failure/signals.ts';
@@ -27,20 +27,13 @@ import type { GroupPlan } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
 import { groupsHitBy } from './device-facts.ts';
 import type { FailureBook } from './failure-book.ts';
-import {
-  failureModeOf,
-  incarnations,
-  isPlaced,
-  keepsItsName,
-  memberFacts,
-  ownerWants,
-  preemptionModeOf,
-  withinReplicas,
-} from './failure-facts.ts';
+import { failureModeOf, isPlaced, memberFacts, preemptionModeOf } from './failure-facts.ts';
 import type { HurtGroup } from './failure-report.ts';
 import type { FailureWatch } from './failure-watch.ts';
 import type { FailureWrites } from './failure-writes.ts';
 import { liveDevices } from './live-devices.ts';
+import type { GroupShape } from './shapes/shape.ts';
+import { shapeOf, shapes } from './shapes/shapes.ts';
 
 export interface FailureJudgeOptions {
   readonly cache: ClusterCache;
@@ -69,6 +62,7 @@ export interface FailureJudgeOptions {
 
 /** A hurt incarnation with all that the decision about it needs. */
 export interface Hurt extends HurtGroup {
+  readonly shape: GroupShape;
   readonly view: GroupView;
   readonly incarnation: Incarnation;
   readonly evidence: Evidence;
@@ -97,16 +91,12 @@ export class FailureJudge {
   /** The incarnations of a group with something wrong, each with the worst of it. */
   hurtOf(key: string): readonly Hurt[] {
     const { cache, watch, nowMs } = this.#options;
-    const view = cache.group(key);
-    if (view === undefined) return [];
-    return incarnations(cache, key).flatMap(incarnation => {
+    const shape = shapeOf(cache, key);
+    return shape.incarnations(cache, key, this.#intents).flatMap(incarnation => {
+      const view = shape.view(cache, key, incarnation);
       const evidence = worstOf(watch.evidenceOf(incarnation.leaderUid), nowMs());
-      const pod = incarnation.leader ?? incarnation.pods[0];
-      if (evidence === undefined || pod === undefined) return [];
-      const mode = this.#modeOf(evidence.sighting.signal, view, incarnation);
-      const { leaderUid } = incarnation;
-      const owner = this.#ownerOf(view);
-      return [{ key, leaderUid, pod, owner, fault: evidence.sighting, view, incarnation, evidence, mode }];
+      if (evidence === undefined || view === undefined) return [];
+      return this.#hurt(shape, view, incarnation, evidence) ?? [];
     });
   }
 
@@ -119,19 +109,19 @@ export class FailureJudge {
    * now, the group is not whole for that.
    */
   hurtOfIntent(intent: Intent): Hurt | undefined {
-    const { cache, settings, nowMs } = this.#options;
+    const { cache, nowMs } = this.#options;
     const known = this.hurtOf(intent.group).find(({ leaderUid }) => leaderUid === intent.leaderUid);
     if (known !== undefined || intent.signal !== 'Foreign') return known;
-    const view = cache.group(intent.group);
-    const incarnation = incarnations(cache, intent.group).find(
-      ({ leaderUid }) => leaderUid === intent.leaderUid,
-    );
-    const pod = incarnation?.leader;
-    if (view === undefined || incarnation === undefined || pod === undefined) return undefined;
+    const shape = shapes[intent.shape];
+    const incarnation = shape
+      .incarnations(cache, intent.group, this.#intents)
+      .find(({ leaderUid }) => leaderUid === intent.leaderUid);
+    if (incarnation?.leader === undefined) return undefined;
+    const view = shape.view(cache, intent.group, incarnation);
     const present = new Set(incarnation.pods.map(({ uid }) => uid));
     const lost = intent.members.find(({ uid }) => !present.has(uid));
-    if (lost === undefined) return undefined;
-    const fault: Sighting = {
+    if (view === undefined || lost === undefined) return undefined;
+    const sighting: Sighting = {
       signal: intent.signal,
       class: intent.class,
       entity: lost.uid,
@@ -142,10 +132,26 @@ export class FailureJudge {
       cause: intent.cause,
       debounceMs: 0,
     };
-    const mode = failureModeOf(cache, settings, view, incarnation);
-    const evidence = { sighting: fault, firstSeenMs: nowMs() };
-    const { group: key, leaderUid } = intent;
-    return { key, leaderUid, pod, owner: this.#ownerOf(view), fault, view, incarnation, evidence, mode };
+    return this.#hurt(shape, view, incarnation, { sighting, firstSeenMs: nowMs() });
+  }
+
+  readonly #intents = () => this.#options.book.intents;
+
+  #hurt(shape: GroupShape, view: GroupView, incarnation: Incarnation, evidence: Evidence): Hurt | undefined {
+    const pod = incarnation.leader ?? incarnation.pods[0];
+    if (pod === undefined) return undefined;
+    return {
+      shape,
+      key: view.key,
+      leaderUid: incarnation.leaderUid,
+      pod,
+      owner: shape.ownerOf(this.#options.cache, view),
+      fault: evidence.sighting,
+      view,
+      incarnation,
+      evidence,
+      mode: this.#modeOf(evidence.sighting.signal, shape, view, incarnation),
+    };
   }
 
   /** May a new eviction begin? The planner is asked last, when nothing else holds. */
@@ -173,15 +179,17 @@ export class FailureJudge {
 
   intentOf(hurt: Hurt, plan: readonly string[] | undefined): Intent {
     const { nowMs, wallMs, watch, cache } = this.#options;
-    const { incarnation, evidence, view, fault } = hurt;
+    const { incarnation, evidence, view, fault, shape } = hurt;
     const now = wallMs();
     const avoid = new Map<string, Sighting>();
     for (const { sighting } of watch.evidenceOf(incarnation.leaderUid))
       if (sighting.blamesNode && sighting.class !== 'info') avoid.set(sighting.nodeName, sighting);
     return {
+      shape: shape.kind,
       group: hurt.key,
       owner: { name: view.membership.owner, uid: hurt.owner?.uid ?? '' },
-      leaderName: view.membership.name,
+      remakers: shape.kind === 'lws' ? [] : remakersOf(incarnation.pods),
+      leaderName: shape.kind === 'lws' ? view.membership.name : (incarnation.leader?.name ?? ''),
       leaderUid: incarnation.leaderUid,
       workerSetUid: incarnation.workerSetUid ?? '',
       members: incarnation.pods.map(pod => ({
@@ -219,20 +227,16 @@ export class FailureJudge {
    * Looks live at what the decision hangs on: the member and its node show the same fault, and the owner still wants the
    * group. The watch may lag behind a fault that has passed.
    */
-  async stillStands({ fault, incarnation, view }: Hurt): Promise<boolean> {
+  async stillStands({ fault, incarnation, view, shape }: Hurt): Promise<boolean> {
     const { cache, writes, settings, claims } = this.#options;
-    const { namespace, owner, name } = view.membership;
-    const member = memberFacts(cache, incarnation, claims).find(({ pod }) => pod.uid === fault.podUid);
-    const [pod, node, set] = await Promise.all([
+    const members = memberFacts(cache, shape, view, incarnation, claims);
+    const member = members.find(({ pod }) => pod.uid === fault.podUid);
+    const [pod, node, isWanted] = await Promise.all([
       member === undefined ? undefined : writes.livePod(member.pod),
       member === undefined ? undefined : writes.liveNode(member.nodeName),
-      writes.liveOwner({ namespace, name: owner }),
+      shape.isWantedNow(writes, view, incarnation),
     ]);
-    const wanted =
-      set !== undefined &&
-      set.metadata.deletionTimestamp === undefined &&
-      withinReplicas(set.spec.replicas, owner, name);
-    if (!wanted) return false;
+    if (!isWanted) return false;
     // A member that others deleted does not come back by being gone.
     if (member === undefined || pod?.metadata.uid !== member.pod.uid) return fault.signal === 'Foreign';
     const now = decodePod(pod, this.#share);
@@ -263,6 +267,7 @@ export class FailureJudge {
       blast: undefined,
       claimed: true,
       placed: true,
+      whyNotRemade: undefined,
       class: 'certain',
       ripeInMs: 0,
       doomed: false,
@@ -277,13 +282,19 @@ export class FailureJudge {
   whyKept(view: GroupView, begun: boolean): string | undefined {
     const { cache, claims, book, settings, wallMs } = this.#options;
     const { key, leader, membership } = view;
-    const { namespace, owner, name } = membership;
-    const incarnation = incarnations(cache, key).find(({ leaderUid }) => leaderUid === leader?.uid);
+    const { namespace, owner } = membership;
+    if (membership.kind !== 'lws') return 'only groups of a LeaderWorkerSet can be evicted whole for others';
+    const shape = shapes.lws;
+    const incarnation = shape
+      .incarnations(cache, key, this.#intents)
+      .find(({ leaderUid }) => leaderUid === leader?.uid);
     if (leader === undefined || incarnation === undefined) return 'its leader is gone';
-    if (!keepsItsName(membership)) return 'only numbered groups of a LeaderWorkerSet can be evicted';
-    if (preemptionModeOf(cache, claims, view, incarnation) === 'off') return 'it has opted out of evictions';
+    const notRemade = shape.whyNotRemade(view, incarnation);
+    if (notRemade !== undefined) return notRemade;
+    if (preemptionModeOf(cache, claims, shape, view, incarnation) === 'off')
+      return 'it has opted out of evictions';
     if (!isPlaced(cache, view, incarnation)) return 'Berth does not place it';
-    if (!ownerWants(cache, namespace, owner, name)) return 'its LeaderWorkerSet is about to end it';
+    if (!shape.isWanted(cache, view, incarnation)) return 'its LeaderWorkerSet is about to end it';
     if (leader.nodeName === undefined) return 'it is on its way to its nodes';
     if (begun) return undefined;
     if (!book.isRead) return 'the records of evictions have not been read yet';
@@ -297,7 +308,7 @@ export class FailureJudge {
 
   #facts(hurt: Hurt, halted: boolean, begun?: string): BrakeFacts {
     const { cache, claims, nowMs } = this.#options;
-    const { incarnation, view, evidence, fault, mode, key } = hurt;
+    const { incarnation, view, evidence, fault, mode, key, shape } = hurt;
     const { namespace, owner, size } = view.membership;
     const question = { group: key, namespace, owner, serving: isServing(incarnation, size) };
     return {
@@ -306,6 +317,7 @@ export class FailureJudge {
       signal: fault.signal,
       claimed: claims.of(incarnation.leaderUid) !== undefined,
       placed: isPlaced(cache, view, incarnation),
+      whyNotRemade: shape.whyNotRemade(view, incarnation),
       class: fault.class,
       blast: this.#blastOf(fault),
       inUse: fault.device === undefined ? undefined : this.#options.whyInUse(fault.device),
@@ -353,11 +365,11 @@ export class FailureJudge {
     return { origin, groupsHit, isConfirmed: isConfirmed === true };
   }
 
-  #modeOf(signal: SignalName, view: GroupView, incarnation: Incarnation): FailureMode {
+  #modeOf(signal: SignalName, shape: GroupShape, view: GroupView, incarnation: Incarnation): FailureMode {
     const { cache, settings, claims } = this.#options;
     return isPreemption(signal)
-      ? preemptionModeOf(cache, claims, view, incarnation)
-      : failureModeOf(cache, settings, view, incarnation);
+      ? preemptionModeOf(cache, claims, shape, view, incarnation)
+      : failureModeOf(cache, settings, shape, view, incarnation);
   }
 
   #avoidOf({ incarnation }: Hurt): ReadonlyMap<string, string> {
@@ -372,12 +384,5 @@ export class FailureJudge {
   #whyNot(result: Rejection | Undecided): string {
     if (result.kind === 'undecided') return result.reason;
     return describeRejection(result, this.#options.cache.levels);
-  }
-
-  #ownerOf(view: GroupView): HurtGroup['owner'] {
-    const { namespace, owner } = view.membership;
-    const uid = this.#options.cache.leaderWorkerSet(namespace, owner)?.metadata.uid;
-    if (view.membership.kind !== 'lws' || uid === undefined) return undefined;
-    return { apiVersion: lws.apiVersion, kind: lws.kind, namespace, name: owner, uid };
   }
 }

@@ -181,14 +181,6 @@ export class FailureReport {
     this.#tell(hurt.key, hurt.pod, hurt.owner, 'Warning', 'EvictionHeld', text);
   }
 
-  /** Groups without LeaderWorkerSet have nothing above them that would make them anew as a whole. */
-  notEvictable(key: string, pod: PodInfo, cause: string): void {
-    if (!this.#once(`not-evictable/${key}/${cause}`)) return;
-    this.#options.log.warn({ group: key, cause }, 'failure hurts a group that Berth does not evict');
-    const message = `${cause}; Berth evicts no groups but those of a LeaderWorkerSet that are numbered`;
-    this.#options.sinks.event(pod, 'Warning', 'FailureDetected', message);
-  }
-
   publish(intents: readonly Intent[], failures: ReadonlyMap<string, number>): void {
     const phases = new Map<string, number>([
       ['evicting', 0],
@@ -224,7 +216,8 @@ export class FailureReport {
     const { cache } = this.#options;
     const pod = cache.group(intent.group)?.leader ?? cache.pod(intent.leaderUid);
     const { name, uid } = intent.owner;
-    const owner = { apiVersion: lws.apiVersion, kind: lws.kind, namespace: namespaceOf(intent), name, uid };
+    const ref = { apiVersion: lws.apiVersion, kind: lws.kind, namespace: namespaceOf(intent), name, uid };
+    const owner = intent.shape === 'lws' ? ref : undefined;
     this.#tell(intent.group, pod, owner, type, reason, message);
   }
 

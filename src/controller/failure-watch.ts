@@ -21,14 +21,18 @@ import { isPreemption } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { resourcesShortOn } from './device-facts.ts';
-import { incarnations, memberFacts } from './failure-facts.ts';
+import { memberFacts } from './failure-facts.ts';
 import { PoolWatch } from './pool-watch.ts';
+import type { Intents } from './shapes/shape.ts';
+import { shapeOf } from './shapes/shapes.ts';
 
 export interface FailureWatchOptions {
   readonly cache: ClusterCache;
   readonly settings: FailureSettings;
   readonly claims: Claims;
   readonly nowMs: () => number;
+  /** Records tell whose the pods of a group without LWS are. */
+  readonly intents: Intents;
 }
 
 /** The count of bad devices may be so old: a storm of signals must not make each decision count them all. */
@@ -98,13 +102,15 @@ export class FailureWatch {
    * (undefined when all is, or there is none).
    */
   lookAtGroup(key: string): { readonly changed: boolean; readonly unripeMs: number | undefined } {
-    const { cache, settings, claims, nowMs } = this.#options;
+    const { cache, settings, claims, nowMs, intents } = this.#options;
     const now = nowMs();
+    const shape = shapeOf(cache, key);
     const seen = new Set<string>();
     let changed = false;
     this.#noteRefused(key);
-    for (const incarnation of incarnations(cache, key)) {
-      const facts = memberFacts(cache, incarnation, claims);
+    for (const incarnation of shape.incarnations(cache, key, intents)) {
+      const view = shape.view(cache, key, incarnation);
+      const facts = view === undefined ? [] : memberFacts(cache, shape, view, incarnation, claims);
       const sightings = facts.flatMap(member => seeMember(member, settings));
       for (const { node } of facts) if (node !== undefined) this.#known.set(node.name, node);
       if (this.#ledger.update(incarnationSubject(incarnation.leaderUid), sightings, now)) changed = true;

@@ -1,11 +1,22 @@
 import type { DeviceTaintRule, ResourceClaim, ResourceSlice } from '../api/dra.ts';
 import type { KubernetesObject, LeaderWorkerSet, Node, Pod, StatefulSet } from '../api/kubernetes.ts';
 import { lws } from '../api/names.ts';
+import type { RemakerKind } from '../failure/remakers.ts';
 import type { ApiClient } from '../kube/api-client.ts';
 import { ApiGarbled, failureKind } from '../kube/api-errors.ts';
 import { evictPod, getObject, getPod, type ObjectRef } from '../kube/writes.ts';
 
 const resourceApi = '/apis/resource.k8s.io/v1';
+
+/** A StatefulSet, ReplicaSet or Job as far as it is asked whether it makes pods anew. */
+export interface LiveController extends KubernetesObject {
+  readonly spec?: {
+    readonly replicas?: number;
+    readonly ordinals?: { readonly start?: number };
+    readonly suspend?: boolean;
+  };
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
 
 /** Live reads, and the destructive calls that failure handling and preemption know. All throw as `ApiClient.request` does. */
 export interface FailureWrites {
@@ -14,14 +25,20 @@ export interface FailureWrites {
   liveNode(name: string): Promise<Node | undefined>;
   liveOwner(owner: ObjectRef): Promise<LeaderWorkerSet | undefined>;
   liveStatefulSet(set: ObjectRef): Promise<StatefulSet | undefined>;
+  /** Who makes a pod anew. */
+  liveController(
+    controller: Omit<ObjectRef, 'uid'> & { readonly kind: RemakerKind },
+  ): Promise<LiveController | undefined>;
   liveClaim(claim: ObjectRef): Promise<ResourceClaim | undefined>;
   /** The slices of a driver: of a node, or of the whole cluster. */
   liveSlices(driver: string, nodeName: string | undefined): Promise<readonly ResourceSlice[]>;
   liveTaintRules(): Promise<readonly DeviceTaintRule[]>;
   /** Eviction of this very pod in foreground, so that its workers go at the same time. */
   evictLeader(leader: Required<ObjectRef>): Promise<void>;
-  /** Eviction of this very pod, which is outside groups. */
+  /** Eviction of this very pod and nothing else: it is outside groups, or of one that goes pod by pod. */
   evictSingle(pod: Required<ObjectRef>): Promise<void>;
+  /** What the API server would say to that now. */
+  tryEvictSingle(pod: Required<ObjectRef>): Promise<void>;
   /** Deletes this very StatefulSet in foreground: its pods go first, all at once. */
   deleteStatefulSet(set: Required<ObjectRef>): Promise<void>;
 }
@@ -58,11 +75,18 @@ export function failureWrites(client: ApiClient): FailureWrites {
       return itemsOf(await client.request<{ items?: readonly DeviceTaintRule[] }>({ method: 'GET', path }));
     },
     liveStatefulSet: set => ifThere(getObject<StatefulSet>(client, statefulSetPath(set))),
+    liveController: ({ kind, namespace, name }) => {
+      const { api, resource } = controllerApis[kind];
+      return ifThere(getObject(client, `/apis/${api}/namespaces/${namespace}/${resource}/${name}`));
+    },
     async evictLeader(leader) {
       await evictPod(client, leader, { propagationPolicy: 'Foreground' });
     },
     async evictSingle(pod) {
       await evictPod(client, pod);
+    },
+    async tryEvictSingle(pod) {
+      await evictPod(client, pod, { dryRun: true });
     },
     async deleteStatefulSet(set) {
       const body = {
@@ -75,6 +99,12 @@ export function failureWrites(client: ApiClient): FailureWrites {
     },
   };
 }
+
+const controllerApis: Readonly<Record<RemakerKind, { readonly api: string; readonly resource: string }>> = {
+  StatefulSet: { api: 'apps/v1', resource: 'statefulsets' },
+  ReplicaSet: { api: 'apps/v1', resource: 'replicasets' },
+  Job: { api: 'batch/v1', resource: 'jobs' },
+};
 
 function statefulSetPath({ namespace, name }: ObjectRef): string {
   return `/apis/apps/v1/namespaces/${namespace}/statefulsets/${name}`;

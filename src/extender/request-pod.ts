@@ -1,11 +1,15 @@
 import type { Pod } from '../api/kubernetes.ts';
 import { QuantityError } from '../cluster/quantity.ts';
-import { decodePod, type PodInfo, type PodShare } from '../group/pod-info.ts';
+import { decodePod, type PodInfo, type PodShare, podController } from '../group/pod-info.ts';
 import { isRecord } from '../kube/raw-object.ts';
 import { type InvalidRequest, invalidRequest } from './invalid-request.ts';
 
 /** Nothing of a request is kept, so there is nothing to share. */
-const unshared: PodShare = { resources: resources => resources, tolerations: tolerations => tolerations };
+const unshared: PodShare = {
+  resources: resources => resources,
+  tolerations: tolerations => tolerations,
+  controller: owner => owner && podController(owner),
+};
 
 /**
  * Reads the pod of a request with the eyes of the cache, as far as answers depend on it: who it is, which group it says

@@ -5,6 +5,7 @@ import { type FailureMode, type FailureSettings, goesAsFarAs } from './settings.
 import { type FaultOrigin, isPreemption, type SignalClass, type SignalName } from './signal.ts';
 
 export type BrakeName =
+  | 'remake'
   | 'mode'
   | 'claim'
   | 'halt'
@@ -33,6 +34,8 @@ export interface BrakeFacts {
   readonly signal: SignalName;
   /** Another group still needs the place. */
   readonly claimed: boolean;
+  /** Why nobody would make it anew as it must be; undefined when somebody would. */
+  readonly whyNotRemade: string | undefined;
   /** Berth places this group: its new incarnation will be planned. */
   readonly placed: boolean;
   readonly halted: boolean;
@@ -93,6 +96,14 @@ const lookAgainMs = 30_000;
 
 /** All brakes in the order in which they are told. Each alone is enough to hold an eviction. */
 export const brakes: readonly Brake[] = [
+  {
+    // No mode would change that, so it is told first.
+    name: 'remake',
+    stopsBegun: true,
+    stopsDoomed: true,
+    holds: 'failures',
+    check: ({ whyNotRemade }) => (whyNotRemade === undefined ? undefined : hold(whyNotRemade, lookAgainMs)),
+  },
   {
     name: 'mode',
     stopsBegun: true,

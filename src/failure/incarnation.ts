@@ -1,4 +1,4 @@
-import { isMembershipError } from '../group/membership.ts';
+import { isMembershipError, type Membership } from '../group/membership.ts';
 import type { StatefulSetRecord } from '../group/owner.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 
@@ -29,7 +29,8 @@ export function incarnationsOf(
   };
   for (const pod of pods) {
     const rank = memberRank(pod);
-    if (rank === undefined) continue;
+    // A group without LWS may have the name of an LWS leader.
+    if (rank === undefined || kindOf(pod) !== 'lws') continue;
     if (rank === 0) {
       const draft = draftOf(pod.uid);
       draft.leader = pod;
@@ -50,12 +51,14 @@ export function incarnationsOf(
   }));
 }
 
-/** Rank in an LWS group; undefined for every other pod. */
-export function memberRank(pod: PodInfo): number | undefined {
-  const { membership } = pod;
-  if (membership === undefined || isMembershipError(membership) || membership.kind !== 'lws')
-    return undefined;
-  return membership.rank;
+/** Rank in its group; undefined for a pod outside groups. */
+export function memberRank({ membership }: PodInfo): number | undefined {
+  return membership === undefined || isMembershipError(membership) ? undefined : membership.rank;
+}
+
+/** What makes a pod's group one; undefined for a pod outside groups. */
+export function kindOf({ membership }: PodInfo): Membership['kind'] | undefined {
+  return membership === undefined || isMembershipError(membership) ? undefined : membership.kind;
 }
 
 /** Every rank is there, Ready and stays: the group answers requests. */

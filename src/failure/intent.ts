@@ -1,6 +1,11 @@
 import type { DeviceId } from '../cluster/devices/device.ts';
 import { RecordReader } from './record-reader.ts';
+import { type Remaker, remakerKinds } from './remakers.ts';
 import { type SignalClass, type SignalName, signalNames } from './signal.ts';
+
+/** What is evicted: a group of a LeaderWorkerSet, or a group by labels. */
+export const shapeKinds = ['lws', 'labelled'] as const;
+export type ShapeKind = (typeof shapeKinds)[number];
 
 export type IntentPhase = 'evicting' | 'leaving' | 'returning' | 'closed';
 /** `preempted`: it is gone and made again, and waits for room. */
@@ -38,9 +43,13 @@ export interface IntentTimes {
  * in one. One per leader UID, ever.
  */
 export interface Intent {
+  readonly shape: ShapeKind;
   /** `namespace/name` of the group. */
   readonly group: string;
+  /** The UID is empty where it is no object: that of a group by labels is the group's own name. */
   readonly owner: { readonly name: string; readonly uid: string };
+  /** Who makes the pods anew, where that is no LeaderWorkerSet. */
+  readonly remakers: readonly Remaker[];
   readonly leaderName: string;
   readonly leaderUid: string;
   /** Empty in a group of one. */
@@ -82,8 +91,10 @@ export function formatIntent(intent: Intent): string {
   const { leaderUid: leaderUID, workerSetUid: workerSetUID, times } = intent;
   return JSON.stringify({
     version,
+    shape: intent.shape,
     group: intent.group,
     owner: intent.owner,
+    remakers: intent.remakers.map(({ kind, name, uid, pods }) => ({ kind, name, uid, pods })),
     leaderName: intent.leaderName,
     leaderUID,
     workerSetUID,
@@ -128,7 +139,7 @@ export function parseIntent(text: string): Intent | IntentError {
   if (fault !== undefined) return invalid(fault.field, fault.rule);
   if ((intent.phase === 'closed') !== (intent.outcome !== undefined))
     return invalid('outcome', 'must be there when the phase is closed, and only then');
-  if (!intent.group.endsWith(`/${intent.leaderName}`))
+  if (intent.shape === 'lws' && !intent.group.endsWith(`/${intent.leaderName}`))
     return invalid('leaderName', 'must be the name in the group');
   return intent;
 }
@@ -146,11 +157,13 @@ export function timeText(ms: number | undefined): string | null {
 }
 
 function readIntent(r: RecordReader): Intent {
-  const owner = r.part('owner');
+  const shape = shapeOf(r);
   const times = r.part('times');
   return {
-    group: r.key('group'),
-    owner: { name: owner.name('name'), uid: owner.uid('uid') },
+    shape,
+    group: r.match('group', groupPatterns[shape]),
+    owner: ownerOf(r.part('owner'), shape),
+    remakers: remakersOf(r, shape),
     leaderName: r.name('leaderName'),
     leaderUid: r.uid('leaderUID'),
     workerSetUid: r.uidOrNone('workerSetUID'),
@@ -183,6 +196,34 @@ function readIntent(r: RecordReader): Intent {
       ready: times.timeOrNone('ready'),
     },
   };
+}
+
+/** The name of a group by labels is a label's value. */
+const groupPatterns: Readonly<Record<ShapeKind, RegExp>> = {
+  lws: /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/,
+  labelled: /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$/,
+};
+const labelPattern = /^[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$/;
+
+/** Records from before there were other groups have no such field. */
+function shapeOf(r: RecordReader): ShapeKind {
+  return r.field('shape') === undefined ? 'lws' : r.oneOf('shape', shapeKinds);
+}
+
+function ownerOf(owner: RecordReader, shape: ShapeKind): Intent['owner'] {
+  return shape === 'lws'
+    ? { name: owner.name('name'), uid: owner.uid('uid') }
+    : { name: owner.match('name', labelPattern), uid: owner.uidOrNone('uid') };
+}
+
+function remakersOf(r: RecordReader, shape: ShapeKind): readonly Remaker[] {
+  if (shape === 'lws' && r.field('remakers') === undefined) return [];
+  return r.list('remakers').map(remaker => ({
+    kind: remaker.oneOf('kind', remakerKinds),
+    name: remaker.name('name'),
+    uid: remaker.uid('uid'),
+    pods: remaker.names('pods') ?? [],
+  }));
 }
 
 /** Records from before devices were told have no such field. */

@@ -27,12 +27,14 @@ export interface IntentFacts {
   readonly ownerWants: boolean;
   /** Another intent of the group, for a later incarnation. */
   readonly overtaken: boolean;
-  /** Recorded members and all that the old workers' StatefulSet owns by now, the leader included. */
+  /** All pods that are to go and are there still, the leader included. */
   readonly old: readonly OldMember[];
   /** The old leader; undefined when it is gone. */
   readonly leader: { readonly terminating: boolean } | undefined;
   /** The workers' StatefulSet as long as the old leader owns it. */
   readonly workerSet: { readonly uid: string } | undefined;
+  /** Nothing takes the other members along with the leader: each is evicted by itself. */
+  readonly goesSingly: boolean;
   readonly next: NewIncarnation | undefined;
   readonly size: number;
   readonly foreignGraceMs: number;
@@ -45,6 +47,8 @@ export type NextStep =
   | { readonly kind: 'evict-leader' }
   /** Delete the StatefulSet of the old workers in foreground: nobody has told them to go. */
   | { readonly kind: 'delete-workers'; readonly setUid: string }
+  /** Evict these members, too: the leader goes, so they are useless. */
+  | { readonly kind: 'evict-members'; readonly members: readonly OldMember[] }
   | { readonly kind: 'wait'; readonly forMs: number }
   /** Only a person can help it on. */
   | { readonly kind: 'hold'; readonly nodes: readonly string[]; readonly instruction: string }
@@ -90,7 +94,13 @@ function leaving(intent: Intent, facts: IntentFacts): NextStep {
     return { kind: 'phase', phase: 'returning', times: { gone: nowMs } };
   }
   const sinceMs = elapsedMs(intent.times.evicted ?? nowMs, nowMs);
-  const untold = old.some(member => !member.terminating && !member.terminal);
+  const staying = old.filter(member => !member.terminating && !member.terminal);
+  const untold = staying.length > 0;
+  // A member that its controller made while the leader's end was not seen everywhere would have its old place.
+  if (untold && facts.goesSingly)
+    return sinceMs < settleMs
+      ? { kind: 'wait', forMs: settleMs - sinceMs }
+      : { kind: 'evict-members', members: staying };
   // The leader went, or goes, in background: its workers would hold their devices until it is gone, or for ever.
   if (untold && workerSet !== undefined)
     return sinceMs < settleMs

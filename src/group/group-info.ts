@@ -64,6 +64,8 @@ export interface GroupSource {
   readonly levels: readonly TopologyLevel[];
   /** A labelled group whose members are late may be planned from those that exist. */
   readonly assumeMissingAlike: boolean;
+  /** Members of a labelled group are to be made anew, and go where they can and not where they are. */
+  readonly comesAgain?: boolean;
 }
 
 export function isObstacle(value: GroupInfo | GroupObstacle): value is GroupObstacle {
@@ -184,7 +186,7 @@ function absentWorkerDemand(source: GroupSource, owner: LeaderWorkerSet): Member
  * that starts its pods in order) they are taken to be like the last one seen.
  */
 function labelledDemands(source: GroupSource): Demands | GroupObstacle {
-  const { membership, members, assumeMissingAlike } = source;
+  const { membership, members, assumeMissingAlike, comesAgain = false } = source;
   const present = [...members.values()];
   const differing = present.find(pod => pod.labels[berth.groupSize] !== String(membership.size));
   if (differing !== undefined) {
@@ -200,7 +202,8 @@ function labelledDemands(source: GroupSource): Demands | GroupObstacle {
   const alike = members.get(last) ?? source.leader;
   const byRank = Array.from({ length: membership.size }, (_, rank) => {
     const member = members.get(rank);
-    return member === undefined ? demandAlike(alike) : demandOfPod(member);
+    if (member === undefined) return demandAlike(alike);
+    return comesAgain ? demandAlike(member) : demandOfPod(member);
   });
   return { byRank };
 }

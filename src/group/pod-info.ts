@@ -1,4 +1,4 @@
-import type { Container, Pod, PodSpec, Toleration } from '../api/kubernetes.ts';
+import type { Container, OwnerReference, Pod, PodSpec, Toleration } from '../api/kubernetes.ts';
 import {
   berth,
   foreignTopologyAnnotations,
@@ -34,6 +34,9 @@ export interface PodInfo {
   readonly name: string;
   readonly createdAtMs: number;
   readonly labels: Readonly<Record<string, string>>;
+  /** Who makes the pod anew when it goes; undefined for a bare pod. */
+  readonly controller: PodController | undefined;
+  /** The same controller's; empty for a bare pod. */
   readonly controllerUid: string;
   /** Both make the pod's DNS name; the pod's own name stands in for an absent hostname. */
   readonly hostname: string | undefined;
@@ -84,6 +87,14 @@ export interface PodInfo {
   readonly plan: PlanAnnotation | PlanAnnotationError | undefined;
 }
 
+/** The controller of a pod. */
+export interface PodController {
+  /** With the API group for kinds that are not Kubernetes' own: `StatefulSet`, `StatefulSet.apps.kruise.io`. */
+  readonly kind: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
 /** One device of a pod. */
 export interface UnhealthyDevice {
   /** Resource name, or `claim:<claim>/<request>`. */
@@ -97,10 +108,12 @@ export interface UnhealthyDevice {
 export interface PodShare {
   readonly resources: (resources: Resources) => Resources;
   readonly tolerations: (tolerations: readonly Toleration[]) => readonly Toleration[];
+  readonly controller: (controller: OwnerReference | undefined) => PodController | undefined;
 }
 
 export function podShare(): PodShare {
   const known = new Map<string, readonly Toleration[]>();
+  const controllers = new RecentControllers();
   return {
     resources: sharedResources(),
     tolerations: tolerations => {
@@ -110,8 +123,32 @@ export function podShare(): PodShare {
       known.set(key, tolerations);
       return tolerations;
     },
+    controller: owner => (owner === undefined ? undefined : controllers.of(owner)),
   };
 }
+
+/** Controllers come and go, so only the last ones are remembered; the pods of one come one after the other. */
+class RecentControllers {
+  readonly #known = new Map<string, PodController>();
+
+  of(owner: OwnerReference): PodController {
+    const known = this.#known.get(owner.uid);
+    if (known !== undefined) return known;
+    const controller = podController(owner);
+    this.#known.set(owner.uid, controller);
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > maxControllers && oldest !== undefined) this.#known.delete(oldest);
+    return controller;
+  }
+}
+
+export function podController({ apiVersion, kind, name, uid }: OwnerReference): PodController {
+  const [group = ''] = /^[^/]+(?=\/)/.exec(String(apiVersion)) ?? [];
+  return { kind: ownGroups.includes(group) ? kind : `${kind}.${group}`, name, uid };
+}
+
+const ownGroups: readonly string[] = ['', 'apps', 'batch'];
+const maxControllers = 10_000;
 
 const noRequests: Resources = new Map();
 const noTolerations: readonly Toleration[] = [];
@@ -122,6 +159,7 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
   const { metadata, spec, status } = pod;
   const namespace = metadata.namespace ?? '';
   const labels = metadata.labels ?? {};
+  const controller = share.controller(controllerOf(metadata));
   const terminal = status?.phase === 'Succeeded' || status?.phase === 'Failed';
   const requests = terminal ? noRequests : share.resources(withPodSlot(podRequests(pod)));
   const membership = membershipOf(metadata, namespace);
@@ -144,7 +182,8 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     name: metadata.name ?? '',
     createdAtMs: Date.parse(metadata.creationTimestamp ?? '') || 0,
     labels,
-    controllerUid: controllerOf(metadata)?.uid ?? '',
+    controller,
+    controllerUid: controller?.uid ?? '',
     hostname: spec.hostname,
     subdomain: spec.subdomain,
     nodeName: spec.nodeName,

@@ -16,6 +16,7 @@ function watchOf(cluster: FakeCluster) {
     settings: { ...defaultFailureSettings, mode: 'cordon' },
     claims: noClaims,
     nowMs: () => nowMs,
+    intents: () => [],
   });
   watch.lookAtAll();
   const pass = (ms: number) => {

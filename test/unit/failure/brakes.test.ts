@@ -24,6 +24,7 @@ const go: BrakeFacts = {
   signal: 'DeviceUnhealthy',
   claimed: false,
   placed: true,
+  whyNotRemade: undefined,
   halted: false,
   synced: true,
   stalestMs: 1_000,
@@ -64,6 +65,10 @@ t.test('every brake holds on its own side and not on the other', async t => {
       { readonly holds: readonly Partial<BrakeFacts>[]; readonly free: readonly Partial<BrakeFacts>[] }
     >
   > = {
+    remake: {
+      holds: [{ whyNotRemade: 'p has no controller' }],
+      free: [{ signal: 'Preempted', claimed: true }],
+    },
     mode: { holds: [{ mode: 'off' }, { mode: 'observe' }, { mode: 'cordon' }, { placed: false }], free: [] },
     claim: {
       holds: [{ signal: 'Preempted', claimed: false }],

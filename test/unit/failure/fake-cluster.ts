@@ -14,7 +14,7 @@ import { ApiError } from '../../../src/kube/api-errors.ts';
 import { labelOf, nodeOf } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode } from '../../builders/planning.ts';
-import { podOf } from '../../builders/pods.ts';
+import { createdAt, podOf } from '../../builders/pods.ts';
 
 /** What a pod is besides its object. */
 interface PodState {
@@ -35,6 +35,16 @@ export interface FakeClusterOptions {
   readonly gated?: boolean;
   /** Devices come by claims: each node is a pool of eight, and each pod has the first four of its node's. */
   readonly claims?: boolean;
+}
+
+/** Who makes pods anew besides LWS. */
+export interface Workload {
+  readonly kind: 'StatefulSet' | 'ReplicaSet' | 'Job';
+  readonly name: string;
+  replicas: number;
+  /** Of its i-th pod. */
+  readonly labels?: (index: number) => Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 interface SetState {
@@ -74,6 +84,9 @@ export class FakeCluster implements ApiClient {
   interrupt: (request: ApiRequest, when: 'before' | 'after') => void = () => {};
   /** Answer to evictions, where it is not 201. */
   evictionError: ApiError | undefined;
+  /** The same for single pods, by name; a dry run is not asked. */
+  readonly evictionErrors = new Map<string, ApiError>();
+  readonly workloads: Workload[] = [];
   refusedEvictions = 0;
   /** LWS may miss a worker that goes at once (LWS #998); then only that one comes back. */
   lwsMissesWorkers = false;
@@ -123,6 +136,16 @@ export class FakeCluster implements ApiClient {
     this.#own(group);
   }
 
+  /** Pods of a controller, each with a whole node. */
+  addWorkload(workload: Workload): void {
+    this.workloads.push(workload);
+    this.#runWorkload(workload);
+  }
+
+  podsMadeBy(name: string): readonly PodState[] {
+    return [...this.pods.values()].filter(({ pod }) => pod.metadata.ownerReferences?.[0]?.name === name);
+  }
+
   /** A pod outside groups that takes a whole node. */
   addSingle(name: string, node: string, labels: Readonly<Record<string, string>> = {}): void {
     const pod = podOf({ name, node, gpu: 8, labels });
@@ -153,6 +176,7 @@ export class FakeCluster implements ApiClient {
     for (let round = 0; round < 4; round += 1) {
       this.#collect();
       for (const group of this.groups) this.#runLws(group);
+      for (const workload of this.workloads) this.#runWorkload(workload);
       if (this.#gated) this.#bind();
     }
   }
@@ -170,7 +194,12 @@ export class FakeCluster implements ApiClient {
       decodeNamespace({ metadata: { name: 'serving', labels: this.namespaceLabels } }),
     ]);
     cache.leaderWorkerSets.replace([...this.owners.values()].map(decodeLeaderWorkerSet));
-    cache.statefulSets.replace([...this.sets.values()].map(({ set }) => decodeStatefulSet(set)));
+    cache.statefulSets.replace(
+      [
+        ...[...this.sets.values()].map(({ set }) => set),
+        ...this.workloads.filter(({ kind }) => kind === 'StatefulSet').map(controllerObject),
+      ].map(decodeStatefulSet),
+    );
     cache.nodes.replace([...this.nodes.values()].map(node => this.#decodedOnce(node, decodeNode)));
     cache.podDisruptionBudgets.replace(this.budgets);
     this.#showDevices(cache);
@@ -282,8 +311,13 @@ export class FakeCluster implements ApiClient {
         return this.#found(this.#claimObjects().find(({ metadata }) => metadata.name === name));
       case 'GET leaderworkersets':
         return this.#found(this.owners.get(name));
-      case 'GET statefulsets':
-        return this.#setObject(this.#found(this.#setNamed(name)));
+      case 'GET replicasets':
+      case 'GET jobs':
+        return controllerObject(this.#found(this.workloads.find(workload => workload.name === name)));
+      case 'GET statefulsets': {
+        const workload = this.workloads.find(each => each.kind === 'StatefulSet' && each.name === name);
+        return workload ? controllerObject(workload) : this.#setObject(this.#found(this.#setNamed(name)));
+      }
       case 'DELETE statefulsets':
         return this.#deleteSet(this.#found(this.#setNamed(name)), body);
       case 'GET pods':
@@ -312,8 +346,12 @@ export class FakeCluster implements ApiClient {
       this.refusedEvictions += 1;
       throw this.evictionError;
     }
-    const { uid, policy } = deletion((body as { deleteOptions: unknown }).deleteOptions);
+    const { deleteOptions } = body as { deleteOptions: { readonly dryRun?: readonly string[] } };
+    const { uid, policy } = deletion(deleteOptions);
     if (state.pod.metadata.uid !== uid) throw conflict();
+    if (deleteOptions.dryRun !== undefined) return {};
+    const refusal = this.evictionErrors.get(state.pod.metadata.name ?? '');
+    if (refusal !== undefined) throw refusal;
     this.destructive.push(`evict ${uid}`);
     if (state.terminatingAtMs !== undefined) return {};
     state.terminatingAtMs = this.nowMs;
@@ -462,6 +500,34 @@ export class FakeCluster implements ApiClient {
     }
   }
 
+  /** A StatefulSet waits until a pod of that name is gone; the others make another at once. */
+  #runWorkload({ kind, name, replicas, labels = () => ({}), annotations }: Workload): void {
+    for (let i = 0; i < replicas; i += 1) {
+      const own = this.podsMadeBy(name).filter(({ rank }) => rank === i);
+      if (own.some(({ terminatingAtMs }) => kind === 'StatefulSet' || terminatingAtMs === undefined))
+        continue;
+      const made = (this.#made.get(`${name}-${i}`) ?? 0) + 1;
+      const podLabels = labels(i);
+      const isGated = this.#gated && podLabels[berth.group] !== undefined;
+      const node = isGated ? undefined : this.#freeNode();
+      if (!isGated && node === undefined) continue;
+      this.#made.set(`${name}-${i}`, made);
+      const podName = kind === 'StatefulSet' ? `${name}-${i}` : `${name}-${i}-${made}`;
+      const pod = podOf({
+        name: podName,
+        uid: `uid-${podName}-${made}`,
+        createdAt: new Date(Date.parse(createdAt) + this.nowMs).toISOString(),
+        gpu: 8,
+        labels: podLabels,
+        ...(annotations && { annotations }),
+        ...(isGated ? { gated: true } : { node: node ?? '' }),
+        owner: { ...ownerOf(kind, name), controller: true },
+      });
+      const readyAtMs = isGated ? Number.POSITIVE_INFINITY : this.nowMs + startMs;
+      this.#keep(pod, { group: undefined, incarnation: made, rank: i, readyAtMs });
+    }
+  }
+
   #own(group: LwsGroup): void {
     const owner = group.owner();
     const alike = this.groups.filter(g => g.setName === group.setName);
@@ -483,14 +549,7 @@ export class FakeCluster implements ApiClient {
 
   /** Binds at once to the first node that is whole and has nobody, unless Berth is to say where. */
   #addPod(group: LwsGroup, incarnation: number, rank: number): void {
-    const taken = new Set([...this.pods.values()].map(state => state.pod.spec.nodeName));
-    const node = [...this.nodes.values()].find(
-      ({ metadata, spec, status }) =>
-        !taken.has(metadata.name) &&
-        (spec?.taints ?? []).length === 0 &&
-        this.#hasDevices(metadata.name ?? '') &&
-        status?.conditions?.[0]?.status === 'True',
-    )?.metadata.name;
+    const node = this.#freeNode();
     if (node === undefined && !this.#gated) return;
     const name = rank === 0 ? group.leaderName : `${group.leaderName}-${rank}`;
     const made = (this.#made.get(name) ?? 0) + 1;
@@ -501,6 +560,17 @@ export class FakeCluster implements ApiClient {
     const pod = rank === 0 ? group.leader(more, incarnation) : group.worker(rank, more, incarnation);
     const readyAtMs = this.#gated ? Number.POSITIVE_INFINITY : this.nowMs + startMs;
     this.#keep(pod, { group, incarnation, rank, readyAtMs });
+  }
+
+  #freeNode(): string | undefined {
+    const taken = new Set([...this.pods.values()].map(state => state.pod.spec.nodeName));
+    return [...this.nodes.values()].find(
+      ({ metadata, spec, status }) =>
+        !taken.has(metadata.name) &&
+        (spec?.taints ?? []).length === 0 &&
+        this.#hasDevices(metadata.name ?? '') &&
+        status?.conditions?.[0]?.status === 'True',
+    )?.metadata.name;
   }
 
   #keep(pod: Pod, rest: Pick<PodState, 'group' | 'incarnation' | 'rank' | 'readyAtMs'>): void {
@@ -595,6 +665,16 @@ export class FakeCluster implements ApiClient {
       throw new ApiError({ status: 404, reason: 'NotFound', message: 'there is none' });
     return object;
   }
+}
+
+function ownerOf(kind: Workload['kind'], name: string) {
+  const apiVersion = kind === 'Job' ? 'batch/v1' : 'apps/v1';
+  return { apiVersion, kind, name, uid: `uid-${kind}-${name}` };
+}
+
+function controllerObject({ kind, name, replicas }: Workload) {
+  const { uid } = ownerOf(kind, name);
+  return { metadata: { namespace: 'serving', name, uid }, spec: { replicas } };
 }
 
 export const deviceNames = Array.from({ length: 8 }, (_, i) => `gpu-${i}`);

@@ -6,8 +6,10 @@ export function intentOf({
   ...more
 }: Partial<Omit<Intent, 'times'>> & { readonly times?: Partial<IntentTimes> } = {}): Intent {
   return {
+    shape: 'lws',
     group: 'serving/llm-0',
     owner: { name: 'llm', uid: 'uid-set-llm' },
+    remakers: [],
     leaderName: 'llm-0',
     leaderUid: 'uid-llm-0-1',
     workerSetUid: 'uid-workers-llm-0-1',

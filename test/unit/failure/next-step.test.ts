@@ -31,6 +31,7 @@ function step(intent: Intent, more: Partial<IntentFacts> = {}): NextStep {
     old: [member({ terminating: false })],
     leader: { terminating: false },
     workerSet: { uid: 'w' },
+    goesSingly: false,
     next: undefined,
     size: 2,
     foreignGraceMs: 2_000,

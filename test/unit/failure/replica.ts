@@ -3,6 +3,10 @@ import { ExclusionReport } from '../../../src/controller/exclusion-report.ts';
 import { FailureController } from '../../../src/controller/failure-controller.ts';
 import { FailureReport, type FailureReportSinks } from '../../../src/controller/failure-report.ts';
 import { failureWrites } from '../../../src/controller/failure-writes.ts';
+import { PlacementController } from '../../../src/controller/placement-controller.ts';
+import { PlacementReport } from '../../../src/controller/placement-report.ts';
+import { placementWrites } from '../../../src/controller/placement-writes.ts';
+import { WaitingList } from '../../../src/controller/waiting-list.ts';
 import { noClaims } from '../../../src/failure/claim.ts';
 import { defaultFailureSettings, type FailureSettings } from '../../../src/failure/settings.ts';
 import type { ApiClient } from '../../../src/kube/api-client.ts';
@@ -18,6 +22,8 @@ export interface ReplicaOptions {
   readonly clock?: FakeClock;
   /** Time that passes with every look at the clock, as it does in a busy process. */
   readonly msPerLook?: number;
+  /** Places groups, too: gated pods get their plan and pin from it. */
+  readonly places?: boolean;
 }
 
 /** One process of Berth with its own cache, as far as failure handling goes. */
@@ -44,7 +50,7 @@ export class Replica {
 
   constructor(
     cluster: FakeCluster,
-    { settings, clock = new FakeClock(), msPerLook = 0 }: ReplicaOptions = {},
+    { settings, clock = new FakeClock(), msPerLook = 0, places = false }: ReplicaOptions = {},
   ) {
     this.#cluster = cluster;
     this.clock = clock;
@@ -110,6 +116,7 @@ export class Replica {
           : { kind: 'undecided', reason: 'no room' },
       makeQueue: process => new WorkQueue({ name: 'failure', process, log: silentLog, clock }),
     });
+    if (places) startPlacement(this.cache, client, clock, () => !this.#dead);
     this.controller.start();
     this.controller.takeOver();
   }
@@ -133,4 +140,55 @@ export class Replica {
   get isDead(): boolean {
     return this.#dead;
   }
+}
+
+function startPlacement(
+  cache: ClusterCache,
+  client: ApiClient,
+  clock: FakeClock,
+  mayAct: () => boolean,
+): void {
+  const time = { nowMs: () => clock.nowMs(), wallMs: () => clock.wallMs() };
+  const ignore = () => {};
+  const waiting = new WaitingList({
+    cache,
+    ...time,
+    agedAfterMs: 600_000,
+    membersLateAfterMs: 5_000,
+    onPlanned: ignore,
+  });
+  const placement = new PlacementController({
+    cache,
+    waiting,
+    writes: placementWrites(client),
+    report: new PlacementReport({
+      cache,
+      log: silentLog,
+      ...time,
+      sinks: {
+        event: ignore,
+        ownerEvent: ignore,
+        condition: ignore,
+        setWaiting: ignore,
+        countPlaced: ignore,
+        countSingle: ignore,
+        countStranded: ignore,
+        countReplan: ignore,
+        countInvalid: ignore,
+        countAlignment: ignore,
+        countClaimRemade: ignore,
+        refused: ignore,
+      },
+    }),
+    nowMs: time.nowMs,
+    mayAct,
+    remakesClaims: () => true,
+    strandedAfterMs: 10_000,
+    replanBudget: { perGroup: 5, windowMs: 600_000 },
+    membersLateAfterMs: 5_000,
+    onWaits: () => undefined,
+    makeQueue: process => new WorkQueue({ name: 'placement', process, log: silentLog, clock }),
+  });
+  placement.start();
+  placement.reviewAll();
 }
