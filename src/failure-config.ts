@@ -188,6 +188,10 @@ export const failureSchema = z
     inFlightMin: count('inFlightMin', 'serving groups that may be down at once: this many'),
     inFlightShare: share('inFlightShare', 'or this share of all groups, whichever is more'),
     inFlightPerOwner: count('inFlightPerOwner', 'and of one LeaderWorkerSet'),
+    inFlightPerDomain: count(
+      'inFlightPerDomain',
+      'and of one domain of the finest level: this many, or inFlightShare of the groups there, whichever is more',
+    ),
     restartsPerHour: count('restartsPerHour', 'evictions of one group in an hour before waits begin'),
     restartFirstWaitMinutes: number('restartFirstWaitMinutes', 'first wait, which doubles from then on'),
     restartLongestWaitMinutes: number('restartLongestWaitMinutes', 'longest wait'),

@@ -8,10 +8,12 @@ import {
   type BrakeFacts,
   brakesOnBegun,
   brakesOnNew,
+  type DomainFacts,
   needsPlan,
 } from '../failure/brakes.ts';
 import type { Claims } from '../failure/claim.ts';
 import { whyBudgetsForbid } from '../failure/disruption.ts';
+import { type DomainName, finestDomain, finestDomains } from '../failure/domains.ts';
 import { type Evidence, ripeInMs, tellsOf, worstOf } from '../failure/evidence.ts';
 import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
@@ -20,6 +22,7 @@ import { remakersOf } from '../failure/remakers.ts';
 import type { FailureMode, FailureSettings } from '../failure/settings.ts';
 import { isPreemption, type Sighting, type SignalName } from '../failure/signal.ts';
 import { seeMember } from '../failure/signals.ts';
+import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { decodePod, type PodInfo, podShare } from '../group/pod-info.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import { RecentMap } from '../kube/recent-map.ts';
@@ -75,13 +78,14 @@ export interface Judgement {
   readonly plan: readonly string[] | undefined;
 }
 
-/** So old may the count of groups be that one object hits. */
+/** So old may the count of groups be that one object hits, or that stand in a domain. */
 const blastMs = 1_000;
 
 /** Decides whether a hurt group may be evicted: brings the facts together and asks the brakes. Writes nothing. */
 export class FailureJudge {
   readonly #options: FailureJudgeOptions;
   readonly #share = podShare();
+  #groupsByDomain: { readonly atMs: number; readonly groups: ReadonlyMap<DomainName, number> } | undefined;
   readonly #blasts = new RecentMap<string, { readonly atMs: number; readonly groupsHit: number }>(1_000);
 
   constructor(options: FailureJudgeOptions) {
@@ -198,6 +202,7 @@ export class FailureJudge {
         uid: pod.uid,
         node: pod.nodeName ?? '',
       })),
+      domains: this.#domainsOf(incarnation),
       avoid: [...avoid.values()].map(({ nodeName, cause }) => ({
         node: nodeName,
         nodeUid: cache.node(nodeName)?.uid ?? '',
@@ -262,6 +267,7 @@ export class FailureJudge {
     const question = { group: `${namespace}/${pod.name}`, namespace, owner: uid, serving: pod.ready };
     return brakesOnNew({
       ...this.#clusterFacts(question, halted),
+      domains: [],
       mode,
       signal: 'Preempted',
       blast: undefined,
@@ -311,8 +317,10 @@ export class FailureJudge {
     const { incarnation, view, evidence, fault, mode, key, shape } = hurt;
     const { namespace, owner, size } = view.membership;
     const question = { group: key, namespace, owner, serving: isServing(incarnation, size) };
+    const ofCluster = this.#clusterFacts(question, halted, begun);
     return {
-      ...this.#clusterFacts(question, halted, begun),
+      ...ofCluster,
+      domains: this.#domainFacts(this.#domainsOf(incarnation), ofCluster.history.inFlightByDomain),
       mode,
       signal: fault.signal,
       claimed: claims.of(incarnation.leaderUid) !== undefined,
@@ -346,6 +354,46 @@ export class FailureJudge {
       groups: [...cache.groupKeys()].length,
       plan: undefined,
     };
+  }
+
+  #domainsOf({ pods }: Incarnation): readonly DomainName[] {
+    const { cache, watch } = this.#options;
+    const nodes = pods.flatMap(({ nodeName }) => {
+      const labels = nodeName === undefined ? undefined : watch.labelsOf(nodeName);
+      return labels === undefined ? [] : [labels];
+    });
+    return finestDomains(nodes, cache.levels);
+  }
+
+  #domainFacts(
+    domains: readonly DomainName[],
+    inFlight: ReadonlyMap<DomainName, number>,
+  ): readonly DomainFacts[] {
+    return domains.flatMap(domain => {
+      const count = inFlight.get(domain) ?? 0;
+      if (count === 0) return [];
+      return [{ domain, inFlight: count, groups: this.#countGroups().get(domain) ?? 0 }];
+    });
+  }
+
+  /** Groups by domain; asked only where one is down already, and then by all that wait for it. */
+  #countGroups(): ReadonlyMap<DomainName, number> {
+    const { cache, nowMs } = this.#options;
+    const now = nowMs();
+    if (this.#groupsByDomain === undefined || now - this.#groupsByDomain.atMs >= blastMs) {
+      const found = new Map<DomainName, Set<string>>();
+      for (const { name, labels } of cache.allNodes()) {
+        const domain = finestDomain(labels, cache.levels);
+        if (domain === undefined) continue;
+        const groups = found.get(domain) ?? new Set();
+        found.set(domain, groups);
+        for (const { membership } of cache.podsOn(name))
+          if (membership !== undefined && !isMembershipError(membership)) groups.add(groupKeyOf(membership));
+      }
+      const groups = new Map([...found].map(([domain, { size }]) => [domain, size]));
+      this.#groupsByDomain = { atMs: now, groups };
+    }
+    return this.#groupsByDomain.groups;
   }
 
   /** Counting looks at all claims, and those whom one object hits are judged one after the other. */

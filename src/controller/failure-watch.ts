@@ -227,6 +227,11 @@ export class FailureWatch {
     cache.setExcludedNodes(excluded);
   }
 
+  /** Labels of a node, or those that it had before it went; undefined for one that was never seen with a part in this. */
+  labelsOf(name: string): Readonly<Record<string, string>> | undefined {
+    return (this.#options.cache.node(name) ?? this.#known.get(name))?.labels;
+  }
+
   /** What the evidence says of the breakers now. */
   readings(wallMs: number): readonly BreakerReading[] {
     const { cache, settings, nowMs } = this.#options;
@@ -319,10 +324,9 @@ export class FailureWatch {
   }
 
   #labelled(nodes: readonly BadThing[]): readonly LabelledNode[] {
-    const { cache } = this.#options;
     return nodes.flatMap(({ name }) => {
-      const record = cache.node(name) ?? this.#known.get(name);
-      return record === undefined ? [] : [{ name, labels: record.labels }];
+      const labels = this.labelsOf(name);
+      return labels === undefined ? [] : [{ name, labels }];
     });
   }
 }

@@ -1,5 +1,6 @@
 import { berth } from '../api/names.ts';
 import type { BreakerState } from './breakers.ts';
+import type { DomainName } from './domains.ts';
 import type { History } from './history.ts';
 import { type FailureMode, type FailureSettings, goesAsFarAs } from './settings.ts';
 import { type FaultOrigin, isPreemption, type SignalClass, type SignalName } from './signal.ts';
@@ -61,6 +62,8 @@ export interface BrakeFacts {
   readonly doomed: boolean;
   readonly history: History;
   readonly groups: number;
+  /** Where the group stands, by the finest level; those alone in which another that was evicted is down. */
+  readonly domains: readonly DomainFacts[];
   /** Whether the next place was found; undefined before the planner was asked. */
   readonly plan: { readonly found: true } | { readonly found: false; readonly why: string } | undefined;
   /** Why PodDisruptionBudgets do not allow it. */
@@ -71,6 +74,14 @@ export interface BlastFacts {
   readonly origin: FaultOrigin;
   readonly groupsHit: number;
   readonly isConfirmed: boolean;
+}
+
+export interface DomainFacts {
+  readonly domain: DomainName;
+  /** Groups that were evicted there while they served and are not Ready again. */
+  readonly inFlight: number;
+  /** Groups that stand there now. */
+  readonly groups: number;
 }
 
 export interface Braked {
@@ -240,12 +251,22 @@ export const brakes: readonly Brake[] = [
     stopsBegun: false,
     stopsDoomed: false,
     holds: 'failures',
-    check: ({ serving, history, groups, settings }) => {
+    check: ({ serving, history, groups, domains, settings }) => {
       // A group that is broken already costs nobody anything.
       if (!serving) return undefined;
-      const limit = Math.max(settings.inFlightMin, Math.floor(settings.inFlightShare * groups));
+      const { inFlightMin, inFlightShare, inFlightPerDomain } = settings;
+      const limit = Math.max(inFlightMin, Math.floor(inFlightShare * groups));
       if (history.inFlightOfOwner >= settings.inFlightPerOwner)
         return hold('another group of its owner was evicted and is not Ready again', lookAgainMs);
+      // Spares and warm weights are near; and where the trouble is that of the domain, the next group would tell.
+      const full = domains.find(
+        near => near.inFlight >= Math.max(inFlightPerDomain, Math.floor(inFlightShare * near.groups)),
+      );
+      if (full !== undefined)
+        return hold(
+          `as many groups as may be down at once in ${full.domain} were evicted and are not Ready again`,
+          lookAgainMs,
+        );
       return history.inFlight >= limit
         ? hold('as many evicted groups as may be down at once are not Ready again', lookAgainMs)
         : undefined;

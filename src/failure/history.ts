@@ -1,3 +1,4 @@
+import type { DomainName } from './domains.ts';
 import type { Intent } from './intent.ts';
 import type { FailureSettings } from './settings.ts';
 import { isPreemption } from './signal.ts';
@@ -20,6 +21,8 @@ export interface History {
   /** Groups that served when they were taken down and are not Ready again. */
   readonly inFlight: number;
   readonly inFlightOfOwner: number;
+  /** One that stood in several domains counts in each. */
+  readonly inFlightByDomain: ReadonlyMap<DomainName, number>;
   readonly restarts: RestartBudget;
 }
 
@@ -57,12 +60,20 @@ export function historyOf(
     inFlightOfOwner: down.filter(
       intent => intent.owner.name === owner && intent.group.startsWith(`${namespace}/`),
     ).length,
+    inFlightByDomain: countByDomain(down),
     restarts: restartBudget(
       spent.filter(intent => intent.group === group).map(intent => intent.times.intent),
       nowMs,
       settings,
     ),
   };
+}
+
+function countByDomain(intents: readonly Intent[]): ReadonlyMap<DomainName, number> {
+  const counts = new Map<DomainName, number>();
+  for (const { domains } of intents)
+    for (const domain of domains) counts.set(domain, (counts.get(domain) ?? 0) + 1);
+  return counts;
 }
 
 /** Milliseconds until a token bucket, full at first and drawn on at the given times, has a token again. */

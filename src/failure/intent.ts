@@ -1,4 +1,5 @@
 import type { DeviceId } from '../cluster/devices/device.ts';
+import { type DomainName, domainNamePattern } from './domains.ts';
 import { RecordReader } from './record-reader.ts';
 import { type Remaker, remakerKinds } from './remakers.ts';
 import { type SignalClass, type SignalName, signalNames } from './signal.ts';
@@ -55,6 +56,8 @@ export interface Intent {
   /** Empty in a group of one. */
   readonly workerSetUid: string;
   readonly members: readonly IntentMember[];
+  /** Domains of the finest level in which the members stood: the nodes may be gone when somebody asks. */
+  readonly domains: readonly DomainName[];
   readonly avoid: readonly AvoidedNode[];
   /** The next place, node by rank; undefined where none was asked for. */
   readonly plan: readonly string[] | undefined;
@@ -99,6 +102,7 @@ export function formatIntent(intent: Intent): string {
     leaderUID,
     workerSetUID,
     members: intent.members.map(({ rank, name, uid, node }) => ({ rank, name, uid, node })),
+    domains: intent.domains,
     avoid: intent.avoid.map(({ node, nodeUid: nodeUID, cause }) => ({ node, nodeUID, cause })),
     plan: intent.plan ?? null,
     class: intent.class,
@@ -173,6 +177,8 @@ function readIntent(r: RecordReader): Intent {
       uid: m.uid('uid'),
       node: m.nameOrNone('node'),
     })),
+    // Records from before domains were told have no such field.
+    domains: (r.field('domains') ?? null) === null ? [] : r.matches('domains', domainNamePattern),
     avoid: r.list('avoid').map(a => ({
       node: a.name('node'),
       nodeUid: a.uidOrNone('nodeUID'),

@@ -54,6 +54,15 @@ export class RecordReader {
     return isNames ? value : undefined;
   }
 
+  /** A list of texts that match. */
+  matches(name: string, pattern: RegExp): readonly string[] {
+    const value = this.field(name);
+    const isList =
+      Array.isArray(value) && value.every(item => typeof item === 'string' && pattern.test(item));
+    if (!isList) this.#fault(name, `must be a list of texts that match ${pattern.source}`);
+    return isList ? value : [];
+  }
+
   text(name: string): string {
     const value = this.field(name);
     if (typeof value !== 'string') this.#fault(name, 'must be a text');

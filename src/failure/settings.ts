@@ -93,6 +93,8 @@ export interface FailureSettings {
   readonly inFlightMin: number;
   readonly inFlightShare: number;
   readonly inFlightPerOwner: number;
+  /** The same by domain of the finest configured level: so many, or `inFlightShare` of the groups there. */
+  readonly inFlightPerDomain: number;
   /** Evictions of one group (over its incarnations) within an hour before waits begin, which double from `firstWait`. */
   readonly restartsPerHour: number;
   readonly restartFirstWaitMinutes: number;
@@ -157,6 +159,7 @@ export const defaultFailureSettings: FailureSettings = {
   inFlightMin: 2,
   inFlightShare: 0.05,
   inFlightPerOwner: 1,
+  inFlightPerDomain: 1,
   restartsPerHour: 3,
   restartFirstWaitMinutes: 2,
   restartLongestWaitMinutes: 60,

@@ -4,18 +4,20 @@ import { startBerthOn } from '../../hack/bed/berth.ts';
 import type { BerthProcess } from '../../hack/bed/berth-process.ts';
 import type { Cluster } from '../../hack/bed/cluster.ts';
 import { racks } from '../../hack/bed/fleet-presets.ts';
-import type { ConfigMap, Pod } from '../../src/api/kubernetes.ts';
+import type { ConfigMap, Node, Pod } from '../../src/api/kubernetes.ts';
 import {
   createLws,
   genericTopology,
   groupsOf,
   listEvents,
+  listNodes,
   listPods,
   makeNamespace,
   openBed,
   runBerth,
   sentenceOn,
   until,
+  waitForBound,
   waitForReady,
   withFleet,
 } from './bed.ts';
@@ -33,6 +35,7 @@ import {
 t.setTimeout(600_000);
 
 const inOneRack = { 'berth.dev/required-topology': 'rack' };
+const notReady = 'bed.berth.test/not-ready';
 /** Waits for all that Berth looks at only every 30 s: breakers that close, or that somebody has reset. */
 const reviewMs = 60_000;
 const configMaps = '/api/v1/namespaces/berth-system/configmaps';
@@ -47,6 +50,9 @@ t.test('brakes on a fleet of 16 nodes', async t => {
   await t.test('an administrator halts a storm', t => haltedStorm(t, cluster));
   await t.test('fault 45: modes: whoever opts out, and a dry run, are told what would be done', t =>
     modes(t, cluster),
+  );
+  await t.test('fault 18: groups of one rack go one after the other, others do not wait for them', t =>
+    oneOfRack(t, cluster),
   );
   await t.test('fault 18: 3 nodes of a rack go at once: left alone until somebody resets the breaker', t =>
     lostRack(t, cluster),
@@ -110,6 +116,7 @@ async function haltedStorm(t: Test, cluster: Cluster): Promise<void> {
       ...fastFailure,
       inFlightMin: 100,
       inFlightPerOwner: 100,
+      inFlightPerDomain: 100,
       domainMinNodes: 100,
       massMinNodes: 100,
       servingEvictionsPerSecond: 1,
@@ -235,6 +242,54 @@ async function modes(t: Test, cluster: Cluster): Promise<void> {
   );
 }
 
+async function oneOfRack(t: Test, cluster: Cluster): Promise<void> {
+  const berth = await runBerth(t, cluster, {
+    failure: { ...fastFailure, inFlightPerDomain: 1, domainMinNodes: 100 },
+  });
+  t.teardown(() => forgetFailures(cluster));
+  const namespace = await makeNamespace(t, cluster);
+  // Two fill a rack. What comes back is not Ready before the test says so.
+  const shape = { size: 2, annotations: inOneRack, podAnnotations: { [notReady]: 'true' } };
+  for (const [i, name] of ['first', 'second', 'third'].entries()) {
+    await createLws(cluster, namespace, { name, ...shape });
+    await waitForBound(cluster, namespace, 2 * (i + 1));
+  }
+  for (const pod of await listPods(cluster, namespace)) await letBeReady(cluster, pod);
+  const pods = await waitForReady(cluster, namespace, 6);
+  const rackOf = rackNamer(await listNodes(cluster));
+  const racksOfGroups = [...groupsOf(pods)].map(([name, members]) => [name, rackOf(members[0])]);
+  t.comment(`groups stand in ${racksOfGroups.join('; ')}`);
+  const [near = '', other = ''] = ['first-0', 'third-0'].map(
+    name => racksOfGroups.find(([group]) => group === name)?.[1] ?? '',
+  );
+  t.not(near, other, 'two groups share a rack, the third stands in another');
+
+  const calls = await watchDestruction(cluster);
+  await Promise.all(pods.filter(pod => !isLeader(pod)).map(pod => reportDevice(cluster, pod, 'Unhealthy')));
+  await until('one of each rack to be evicted', 30_000, async () => (await evicted(calls)).length === 2);
+  await until('the other one to be held', 20_000, async () => (await heldBy(berth, 'in-flight')) === 1);
+  const [gone = ''] = (await evicted(calls)).filter(name => name !== 'third-0');
+  const waits = gone === 'first-0' ? 'second-0' : 'first-0';
+  // A group that is held is looked at every 10 s.
+  await delay(11_000);
+  t.strictSame([...(await evicted(calls))].sort(), [gone, 'third-0'], 'one of each rack is evicted');
+  t.match(
+    await eventOf(cluster, namespace, 'EvictionHeld', waits),
+    new RegExp(`down at once in rack [^ ]*${near} were evicted and are not Ready again$`),
+  );
+  const records = await listIntents(cluster);
+  t.match(
+    records.find(({ leaderName }) => leaderName === gone)?.domains,
+    [new RegExp(`${near}$`)],
+    'the record tells the rack',
+  );
+
+  for (const pod of groupsOf(await listPods(cluster, namespace)).get(gone) ?? [])
+    await letBeReady(cluster, pod);
+  await until('the next one to go', 40_000, async () => (await evicted(calls)).length === 3);
+  t.ok((await evicted(calls)).includes(waits), 'once the first is Ready again the other one goes');
+}
+
 async function lostRack(t: Test, cluster: Cluster): Promise<void> {
   // All three are to go before the first one counts.
   const unknownAfterSeconds = 5;
@@ -285,6 +340,16 @@ async function lostRack(t: Test, cluster: Cluster): Promise<void> {
       .filter(({ spec }) => lost.includes(spec.nodeName ?? ''))
       .every(({ metadata }) => metadata.deletionTimestamp !== undefined),
   );
+}
+
+/** The simulated kubelet says Ready once the annotation is gone. */
+async function letBeReady(cluster: Cluster, { metadata }: Pod): Promise<void> {
+  const path = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}`;
+  await cluster.request('PATCH', path, { metadata: { annotations: { [notReady]: null } } });
+}
+
+function rackNamer(nodes: ReadonlyMap<string, Node>): (pod: Pod | undefined) => string {
+  return pod => nodes.get(pod?.spec.nodeName ?? '')?.metadata.labels?.['example.com/rack'] ?? '';
 }
 
 /** A fault of one device ends with its group evicted once, whole and with no open intent. */

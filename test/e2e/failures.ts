@@ -19,6 +19,7 @@ export const fastFailure = {
   brokenEvictionsPerSecond: 10,
   brokenBurst: 10,
   inFlightMin: 10,
+  inFlightPerDomain: 10,
   restartsPerHour: 50,
   restartsPerDay: 50,
   // Faults follow each other on one fleet, whose devices must not run out.

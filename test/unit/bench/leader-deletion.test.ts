@@ -77,5 +77,14 @@ function write({
   ...event
 }: Partial<WriteEvent> & Pick<WriteEvent, 'verb' | 'resource' | 'name'> & { atMs: number }): WriteEvent {
   const at = new Date(atMs);
-  return { subresource: '', namespace: '', user: 'bed-admin', code: 200, uid: '', dryRun: false, ...event, at };
+  return {
+    subresource: '',
+    namespace: '',
+    user: 'bed-admin',
+    code: 200,
+    uid: '',
+    dryRun: false,
+    ...event,
+    at,
+  };
 }

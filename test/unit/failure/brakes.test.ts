@@ -6,6 +6,7 @@ import {
   brakes,
   brakesOnBegun,
   brakesOnNew,
+  type DomainFacts,
 } from '../../../src/failure/brakes.ts';
 import { whyBudgetsForbid } from '../../../src/failure/disruption.ts';
 import { historyOf, restartBudget, tokenWaitMs } from '../../../src/failure/history.ts';
@@ -39,8 +40,16 @@ const go: BrakeFacts = {
   blast: undefined,
   serving: true,
   doomed: false,
-  history: { rateWaitMs: 0, domainWaitMs: 0, inFlight: 0, inFlightOfOwner: 0, restarts: { kind: 'free' } },
+  history: {
+    rateWaitMs: 0,
+    domainWaitMs: 0,
+    inFlight: 0,
+    inFlightOfOwner: 0,
+    inFlightByDomain: new Map(),
+    restarts: { kind: 'free' },
+  },
   groups: 10,
+  domains: [],
   plan: { found: true },
   budgetsForbid: undefined,
 };
@@ -49,6 +58,12 @@ const blast = (more: Partial<BlastFacts>): BlastFacts => ({
   origin: { kind: 'rule', name: 'all', isNarrow: false },
   groupsHit: 0,
   isConfirmed: false,
+  ...more,
+});
+const domain = (more: Partial<DomainFacts>): DomainFacts => ({
+  domain: 'rack r0',
+  inFlight: 0,
+  groups: 4,
   ...more,
 });
 const heldBy = (facts: Partial<BrakeFacts>) => brakesOnNew({ ...go, ...facts }).map(({ brake }) => brake);
@@ -118,11 +133,18 @@ t.test('every brake holds on its own side and not on the other', async t => {
         history({ inFlight: 2 }),
         history({ inFlightOfOwner: 1 }),
         { ...history({ inFlight: 5 }), groups: 100 },
+        { domains: [domain({ inFlight: 1 })] },
+        { domains: [domain({ inFlight: 1, groups: 39 })] },
+        { domains: [domain({}), domain({ inFlight: 2, groups: 40 })] },
       ],
       free: [
         history({ inFlight: 1 }),
         { ...history({ inFlight: 4 }), groups: 100 },
         { ...history({ inFlight: 9, inFlightOfOwner: 9 }), serving: false },
+        { domains: [domain({})] },
+        { domains: [domain({ inFlight: 1, groups: 40 })] },
+        { domains: [domain({ inFlight: 9 })], serving: false },
+        { domains: [domain({ inFlight: 2 })], settings: { ...go.settings, inFlightPerDomain: 3 } },
       ],
     },
     'restart-budget': {
@@ -231,6 +253,17 @@ t.test('budgets are counted from intents that cost something', async t => {
     );
   const open = intentOf({ times: { intent: 10_000 } });
   t.match(ask([open]), { inFlight: 1, inFlightOfOwner: 1, rateWaitMs: 0 });
+  const wide = { ...open, domains: ['rack r0', 'rack r1'] };
+  t.same(
+    [...ask([open, wide]).inFlightByDomain],
+    [
+      ['rack r0', 2],
+      ['rack r1', 1],
+    ],
+    'a group counts in each domain that it stood in',
+  );
+  t.equal(ask([{ ...wide, serving: false }]).inFlightByDomain.size, 0);
+  t.equal(ask([{ ...wide, phase: 'closed', outcome: 'recovered' }]).inFlightByDomain.size, 0);
   t.match(ask([{ ...open, group: 'other/llm-0' }]), { inFlight: 1, inFlightOfOwner: 0 });
   t.match(ask([{ ...open, serving: false }]), { inFlight: 0, rateWaitMs: 0 });
   t.match(ask([{ ...open, serving: false }], false), { rateWaitMs: 1_000 });

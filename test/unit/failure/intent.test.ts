@@ -21,6 +21,8 @@ t.test('an intent reads back as it was written', async t => {
     t.same(parseIntent(formatIntent(intent)), intent);
   const { device: _, ...older } = JSON.parse(formatIntent(intentOf()));
   t.same(parseIntent(JSON.stringify(older)), intentOf(), 'one from before devices were told');
+  const { domains: __, ...oldest } = older;
+  t.same(parseIntent(JSON.stringify(oldest)), intentOf({ domains: [] }), 'one from before domains were told');
 });
 
 t.test('what is not exactly an intent is refused, with the field at fault', async t => {
@@ -41,6 +43,8 @@ t.test('what is not exactly an intent is refused, with the field at fault', asyn
     [edited({ members: {} }), /members must be a list/],
     [edited({ members: [{ rank: -1, name: 'a', uid: 'b', node: '' }] }), /members\[0\]\.rank/],
     [edited({ avoid: [{ node: 'a?b', nodeUID: '', cause: '' }] }), /avoid\[0\]\.node/],
+    [edited({ domains: 'rack r0' }), /domains must be a list/],
+    [edited({ domains: ['rack r0', 'rack r0\n'] }), /domains must be a list/],
     [edited({ plan: [1] }), /plan/],
     [edited({ class: 'sure' }), /class/],
     [edited({ signal: 'toString' }), /signal/],

@@ -17,6 +17,7 @@ export function intentOf({
       { rank: 0, name: 'llm-0', uid: 'uid-llm-0-1', node: 'a' },
       { rank: 1, name: 'llm-0-1', uid: 'uid-llm-0-1-1', node: '' },
     ],
+    domains: ['rack r0'],
     avoid: [{ node: 'a', nodeUid: 'uid-a', cause: 'device GPU-0 is unhealthy' }],
     plan: ['b', 'c'],
     class: 'certain',

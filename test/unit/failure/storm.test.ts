@@ -3,6 +3,7 @@ import { berth } from '../../../src/api/names.ts';
 import { type Intent, isIntentError, parseIntent } from '../../../src/failure/intent.ts';
 import { defaultFailureSettings, type FailureSettings } from '../../../src/failure/settings.ts';
 import { ApiError, ApiUnreachable } from '../../../src/kube/api-errors.ts';
+import { labelOf } from '../../builders/fleet.ts';
 import { FakeClock } from '../kube/fake-clock.ts';
 import { configOf, FakeCluster, groupsOf } from './fake-cluster.ts';
 import { isHurt, RandomFaults, randomOf } from './random-faults.ts';
@@ -80,7 +81,12 @@ async function story(seed: number, settings: FailureSettings, limits = settings)
   /** Serving groups that Berth took down and that have not been whole since, by their old leader's UID. */
   const down = new Map<
     string,
-    { readonly key: string; readonly owner: string; readonly incarnation: number }
+    {
+      readonly key: string;
+      readonly owner: string;
+      readonly racks: ReadonlySet<string>;
+      readonly incarnation: number;
+    }
   >();
   let before = { calls: 0, violation: undefined as string | undefined, serving: false };
 
@@ -92,6 +98,14 @@ async function story(seed: number, settings: FailureSettings, limits = settings)
   const isWhole = (members: ReturnType<typeof membersOf>) =>
     members.length === size &&
     members.every(pod => cluster.nowMs >= pod.readyAtMs && pod.terminatingAtMs === undefined);
+
+  /** A node that is gone had a rack, too, but nobody here knows it any more. */
+  const racksOf = (members: ReturnType<typeof membersOf>) =>
+    new Set(
+      members.flatMap(
+        ({ pod }) => cluster.nodes.get(pod.spec.nodeName ?? '')?.metadata.labels?.[labelOf('rack')] ?? [],
+      ),
+    );
 
   const forgetWhole = () => {
     for (const [uid, { key, incarnation }] of down) {
@@ -140,7 +154,11 @@ async function story(seed: number, settings: FailureSettings, limits = settings)
         if (others.length >= limit) violations.push(`${cluster.nowMs} ms: ${key} beyond ${limit} in flight`);
         if (ofOwner >= limits.inFlightPerOwner)
           violations.push(`${cluster.nowMs} ms: ${key} beyond its owner's`);
-        down.set(uid, { key, owner: setName, incarnation: leader.incarnation });
+        const racks = racksOf(membersOf(uid));
+        const near = others.filter(other => [...other.racks].some(rack => racks.has(rack))).length;
+        if (near >= limits.inFlightPerDomain)
+          violations.push(`${cluster.nowMs} ms: ${key} beyond its rack's`);
+        down.set(uid, { key, owner: setName, racks, incarnation: leader.incarnation });
       }
     }
     if (isCalm) return;
