@@ -1,6 +1,7 @@
 import type { Announcements } from './announcements.ts';
 import { berth } from './api/names.ts';
 import type { BerthOptions } from './berth-options.ts';
+import { claimsWithout } from './cache/claim-users.ts';
 import type { ClusterCache } from './cache/cluster-cache.ts';
 import { describeNext } from './cache/group-source.ts';
 import type { GroupView } from './cache/group-view.ts';
@@ -49,7 +50,7 @@ export function makeFailureResponse(parts: FailureParts): FailureController {
     exclusionStore: new ExclusionStore(client, 10_000),
     exclusionReport: new ExclusionReport(cache, exclusionSinks(parts), log),
     log,
-    planAgain: (view, excluded) => planAgain(parts, view, excluded),
+    planAgain: (view, excluded, leaves) => planAgain(parts, view, excluded, leaves),
     devicesFor: (view, nodes) => devicesFor(parts, view, nodes),
     health,
     apiCalls: () => apiCalls.counts(nowMs()),
@@ -68,15 +69,17 @@ export function makeFailureResponse(parts: FailureParts): FailureController {
   });
 }
 
-/** Where a group would go if it left now: its own places are free, failing nodes are not. */
+/** Where a group would go if it left now: its own places are free, failing nodes are not. `leaves`: see claimsWithout. */
 function planAgain(
   { cache, waiting }: FailureParts,
   view: GroupView,
   excluded: ReadonlyMap<string, string>,
+  leaves: (group: string) => boolean,
 ): GroupPlan | Rejection | Undecided {
   const { key, leader, members, leaving, others } = view;
   if (leader === undefined) return { kind: 'undecided', reason: 'its leader is gone' };
-  const info = describeNext(cache, view, leader);
+  const { source, released } = claimsWithout(cache, view, leaves);
+  const info = describeNext(cache, view, leader, source);
   if (isObstacle(info)) return { kind: 'undecided', reason: info.message };
   const own = new Set([...members.values(), ...leaving.values(), ...others]);
   return waiting.plan({
@@ -84,21 +87,22 @@ function planAgain(
     demands: info.demands,
     topology: info.topology,
     excludedNodes: new Map([...waiting.excludedNodes(key), ...excluded]),
-    snapshot: cache.snapshotWithout(own, [key]),
+    snapshot: cache.snapshotWithout(own, [key], released),
   });
 }
 
-/** Devices of the place that was planned for a group, as if it had left. */
+/** Devices of the place that was planned for a group, as if it had left: whoever uses its claims was asked about then. */
 function devicesFor(
   { cache, waiting }: FailureParts,
   view: GroupView,
   nodes: readonly string[],
 ): readonly SeatDevices[] | undefined {
   const { key, leader, members, leaving, others } = view;
-  const info = leader === undefined ? undefined : describeNext(cache, view, leader);
+  const { source, released } = claimsWithout(cache, view, () => true);
+  const info = leader === undefined ? undefined : describeNext(cache, view, leader, source);
   if (info === undefined || isObstacle(info) || info.demands.length !== nodes.length) return undefined;
   const own = new Set([...members.values(), ...leaving.values(), ...others]);
-  return waiting.devicesOn(info, nodes, cache.snapshotWithout(own, [key]));
+  return waiting.devicesOn(info, nodes, cache.snapshotWithout(own, [key], released));
 }
 
 function exclusionSinks({ announcements, metrics }: FailureParts): ExclusionSinks {

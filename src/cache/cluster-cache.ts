@@ -26,6 +26,7 @@ import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { Assumptions } from './assumptions.ts';
 import { type CacheChange, CacheChanges } from './cache-changes.ts';
+import { troubleOf } from './claim-users.ts';
 import { DeviceHolds } from './device-holds.ts';
 import { DeviceState } from './device-state.ts';
 import { GroupIndex, groupKeyOfPod } from './group-index.ts';
@@ -131,6 +132,7 @@ export class ClusterCache {
     template: (namespace, name) => this.#devices.template(namespace, name),
     claim: (namespace, name) => this.#devices.claim(namespace, name),
     steers: namespace => this.#steers(namespace),
+    trouble: (claim, group) => troubleOf(this, claim, group),
   };
 
   readonly #changes = new CacheChanges();
@@ -187,8 +189,13 @@ export class ClusterCache {
   /**
    * The cluster as if some pods, the seats of their groups and what is reserved for these were not there: where could
    * they go if they left?
+   * @param claims UIDs of claims that are released then, though others have them reserved, too
    */
-  snapshotWithout(pods: ReadonlySet<PodInfo>, groups: readonly string[] = []): ClusterSnapshot {
+  snapshotWithout(
+    pods: ReadonlySet<PodInfo>,
+    groups: readonly string[] = [],
+    claims: ReadonlySet<string> = new Set(),
+  ): ClusterSnapshot {
     const keys = new Set([...groups, ...[...pods].flatMap(pod => groupKeyOfPod(pod) ?? [])]);
     const owners = new Set([...keys].flatMap(key => [key, ...allReservedFor(key)]));
     for (const pod of pods) owners.add(pod.uid);
@@ -200,10 +207,15 @@ export class ClusterCache {
     );
     const uids = new Set([...pods].map(pod => pod.uid));
     for (const pod of pods) if (pod.nodeName !== undefined) changed.add(pod.nodeName);
+    for (const uid of claims)
+      for (const user of this.#devices.claims.get(uid)?.reservedFor ?? []) {
+        const node = this.#pods.get(user)?.nodeName;
+        if (node !== undefined) changed.add(node);
+      }
     const infos = [...changed].flatMap(name => {
       const record = this.#nodes.get(name);
       if (record === undefined) return [];
-      const devices = this.#devices.infoWithout(record, uids, owners);
+      const devices = this.#devices.infoWithout(record, uids, owners, claims);
       return [[name, this.#ledger.infoWithout(record, pods, owners, devices)] as const];
     });
     return this.#snapshots.without(pods, infos);
@@ -283,6 +295,16 @@ export class ClusterCache {
   /** Claims made for a pod, and those reserved for it. */
   claimsOf(podUid: string): Iterable<ClaimRecord> {
     return this.#devices.claimsOf(podUid);
+  }
+
+  /** Devices of a claim that nobody new should get by it; see failedDevices. */
+  failedDevicesOf(claim: ClaimRecord): readonly DeviceId[] {
+    return this.#devices.failedDevicesOf(claim);
+  }
+
+  /** Members of groups that name a claim, whether or not it is reserved for them. */
+  membersNaming({ namespace, name }: Pick<ClaimRecord, 'namespace' | 'name'>): Iterable<PodInfo> {
+    return this.#groups.podsNaming(namespace, name);
   }
 
   /** What the slices of a pool say together, DeviceTaintRules included; undefined when there is none of it. */

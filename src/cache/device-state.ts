@@ -4,6 +4,7 @@ import { CelSelectors } from '../cluster/devices/cel/engine.ts';
 import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from '../cluster/devices/claims.ts';
 import type { DeviceId, DeviceKey, DeviceSlice } from '../cluster/devices/device.ts';
 import { extendedResourceClasses } from '../cluster/devices/extended-resources.ts';
+import { failedDevices } from '../cluster/devices/failed-devices.ts';
 import {
   type DeviceCatalog,
   type DevicesTaken,
@@ -227,6 +228,15 @@ export class DeviceState {
     return this.#claimsByPod.get(podUid) ?? [];
   }
 
+  /** Devices of a claim that nobody new should get by it; see failedDevices. */
+  failedDevicesOf({ allocation }: ClaimRecord): readonly DeviceId[] {
+    if (allocation === undefined) return [];
+    return failedDevices(allocation.results, {
+      isExcluded: key => this.#exclusions.has(key),
+      taintsOf: ({ driver, pool, device }) => this.poolState(driver, pool)?.devices.get(device)?.taints ?? [],
+    });
+  }
+
   /** What the slices of a pool say together, rules included; undefined when there is none of it. */
   poolState(driver: string, pool: string): PoolState | undefined {
     const key = poolKey(driver, pool);
@@ -310,16 +320,20 @@ export class DeviceState {
     return pools;
   }
 
-  /** The node's devices as if some pods, and all that is held for some owners, were not there. */
+  /** The node's devices as if some pods and claims, and all that is held for some owners, were not there. */
   infoWithout(
     record: NodeRecord,
     podUids: ReadonlySet<string>,
     owners: ReadonlySet<string>,
+    claimUids: ReadonlySet<string>,
   ): NodeDeviceInfo | undefined {
     const info = this.infoOf(record);
     if (info === undefined || info.taken.length === 0) return info;
     const held = new Set([...owners].flatMap(owner => [...this.holdsOf(owner)].map(({ key }) => key)));
-    return withoutTakers(info, ({ key }) => held.has(key) || this.#endsWith(key, podUids));
+    return withoutTakers(
+      info,
+      ({ key }) => held.has(key) || claimUids.has(key) || this.#endsWith(key, podUids),
+    );
   }
 
   forgetNode(name: string): void {

@@ -1,4 +1,5 @@
 import { berth } from '../api/names.ts';
+import type { ClaimSource } from '../group/claims.ts';
 import { buildGroupInfo, type GroupInfo, type GroupObstacle } from '../group/group-info.ts';
 import { type PlacementMode, parseMode } from '../group/owner.ts';
 import { type NotPlaceable, whyNotPlaceable } from '../group/placeable.ts';
@@ -6,13 +7,20 @@ import type { PodInfo } from '../group/pod-info.ts';
 import type { ClusterCache } from './cluster-cache.ts';
 import type { GroupView } from './group-view.ts';
 
+interface DescribeOptions {
+  /** Where claims are looked up, if not as they are now. */
+  readonly claims?: ClaimSource;
+  /** The group as its next incarnation will be. */
+  readonly comesAgain?: boolean;
+}
+
 /** Describes the group of a view whose leader is alive. */
 export function describeGroup(
   cache: ClusterCache,
   view: GroupView,
   leader: PodInfo,
   assumeMissingAlike: boolean,
-  comesAgain = false,
+  { claims = cache.claims, comesAgain = false }: DescribeOptions = {},
 ): GroupInfo | GroupObstacle {
   const { membership } = view;
   return buildGroupInfo({
@@ -21,7 +29,7 @@ export function describeGroup(
     members: view.members,
     owner: cache.leaderWorkerSet(membership.namespace, membership.owner),
     seenWorker: cache.largestWorker(membership.namespace, membership.owner, membership.revision),
-    claims: cache.claims,
+    claims,
     levels: cache.levels,
     assumeMissingAlike,
     comesAgain,
@@ -36,10 +44,11 @@ export function describeNext(
   cache: ClusterCache,
   view: GroupView,
   leader: PodInfo,
+  claims: ClaimSource,
 ): GroupInfo | GroupObstacle {
   const labelled = view.membership.kind === 'labelled';
   const members = labelled ? new Map([...view.leaving, ...view.members]) : new Map([[0, leader]]);
-  return describeGroup(cache, { ...view, members }, leader, true, true);
+  return describeGroup(cache, { ...view, members }, leader, true, { claims, comesAgain: true });
 }
 
 /** The mode that holds for a group: the namespace's, or the one its leader asks for inside an opted-in namespace. */

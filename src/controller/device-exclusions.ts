@@ -104,9 +104,13 @@ export class DeviceExclusions {
     return changes.dueInMs;
   }
 
-  /** Why a device with evidence against it is in use still, in words; undefined when new claims are kept off it. */
-  whyInUse(device: DeviceId): string | undefined {
-    if (isKeptOff(this.#factsOf(device))) return undefined;
+  /**
+   * Why a device with evidence against it is in use still, in words; undefined when new claims are kept off it.
+   * @param byName new pods may get it by a claim that they name, which no taint keeps them from: Berth alone does
+   */
+  whyInUse(device: DeviceId, byName: boolean): string | undefined {
+    const keptOff = isKeptOff(this.#factsOf(device));
+    if (keptOff && !byName) return undefined;
     const key = deviceKey(device);
     if (this.#exclusions.isExcluded(key)) return undefined;
     switch (this.#exclusions.refused.get(key)) {
@@ -115,7 +119,9 @@ export class DeviceExclusions {
       case 'share':
         return 'its device is left in use, for too many devices of its driver are suspect';
       case undefined:
-        return 'its device is not kept off new claims yet';
+        return keptOff
+          ? 'new pods would get its device again, by the claim that they name'
+          : 'its device is not kept off new claims yet';
     }
   }
 
@@ -197,7 +203,8 @@ export class DeviceExclusions {
 
   /**
    * With those devices for which the records speak alone: what a kubelet said of a device goes with the pod that had it,
-   * and the device is as sick as before.
+   * and the device is as sick as before. And with the first sight of what stands still, for as long as a group is on its
+   * way: a process that was started meanwhile must keep it off the device at once, not only when patience has run out.
    */
   #withRecorded(
     troubles: ReadonlyMap<DeviceKey, DeviceTrouble>,
@@ -206,6 +213,12 @@ export class DeviceExclusions {
     wall: number,
   ): ReadonlyMap<DeviceKey, DeviceTrouble> {
     const all = new Map(troubles);
+    for (const { device, phase, times } of intents) {
+      const trouble = device && phase !== 'closed' ? all.get(deviceKey(device)) : undefined;
+      if (trouble === undefined) continue;
+      const firstSeenMs = Math.min(trouble.firstSeenMs, now - (wall - times.signal));
+      all.set(deviceKey(trouble.device), { ...trouble, firstSeenMs });
+    }
     for (const { signal, device, times, cause, group, leaderUid, ...intent } of intents) {
       if (signal !== 'DeviceUnhealthy' || device === undefined || times.evicted === undefined) continue;
       const key = deviceKey(device);

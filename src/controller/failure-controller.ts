@@ -81,7 +81,7 @@ export class FailureController {
       acts: () => this.#acts() && book.isRead,
       isHalted: () => store.isHalted(),
     });
-    const whyInUse = (device: DeviceId) => exclusions.whyInUse(device);
+    const whyInUse = (device: DeviceId, byName: boolean) => exclusions.whyInUse(device, byName);
     const judge = new FailureJudge({ ...options, book, watch, holderForMs, whyInUse });
     this.#exclusions = exclusions;
     this.#watch = watch;

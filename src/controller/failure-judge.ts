@@ -6,6 +6,7 @@ import {
   type BlastFacts,
   type Braked,
   type BrakeFacts,
+  type BrakeName,
   brakesOnBegun,
   brakesOnNew,
   type DomainFacts,
@@ -35,6 +36,7 @@ import type { HurtGroup } from './failure-report.ts';
 import type { FailureWatch } from './failure-watch.ts';
 import type { FailureWrites } from './failure-writes.ts';
 import { liveDevices } from './live-devices.ts';
+import { isGivenByName, waitersFor } from './named-claims.ts';
 import type { GroupShape } from './shapes/shape.ts';
 import { shapeOf, shapes } from './shapes/shapes.ts';
 
@@ -54,12 +56,16 @@ export interface FailureJudgeOptions {
   readonly apiCalls: () => { readonly total: number; readonly failed: number };
   /** Since when this process holds the Lease. */
   readonly holderForMs: () => number;
-  /** Why new claims are not kept off a device that failed; undefined when they are. */
-  readonly whyInUse: (device: DeviceId) => string | undefined;
-  /** Plans the group as if its own pods were not there, off these nodes (name -> cause) besides those excluded anyhow. */
+  /** Why a device that failed is given to new claims still, or to new pods by name of the old one; undefined when it is not. */
+  readonly whyInUse: (device: DeviceId, byName: boolean) => string | undefined;
+  /**
+   * Plans the group as if its own pods were not there, off these nodes (name -> cause) besides those excluded anyhow.
+   * `leaves` tells whether a group that uses a claim with a failed device, too, will leave for it.
+   */
   readonly planAgain: (
     view: GroupView,
     excluded: ReadonlyMap<string, string>,
+    leaves: (group: string) => boolean,
   ) => GroupPlan | Rejection | Undecided;
 }
 
@@ -77,6 +83,16 @@ export interface Judgement {
   /** Node by rank, where the next place was asked for and found. */
   readonly plan: readonly string[] | undefined;
 }
+
+/** Those that hold until somebody changes something, or for hours: a group that they hold keeps its claims. */
+const lastingBrakes: ReadonlySet<BrakeName> = new Set([
+  'remake',
+  'mode',
+  'blast-radius',
+  'exclusion',
+  'restart-budget',
+  'disruption-budget',
+]);
 
 /** So old may the count of groups be that one object hits, or that stand in a domain. */
 const blastMs = 1_000;
@@ -165,7 +181,7 @@ export class FailureJudge {
     const others = held.filter(({ brake }) => brake !== 'plan-first');
     if (others.some(({ brake }) => brake !== 'dry-run')) return { held: others, plan: undefined };
     if (!needsPlan(facts) || facts.doomed) return { held, plan: undefined };
-    const result = this.#options.planAgain(hurt.view, this.#avoidOf(hurt));
+    const result = this.#options.planAgain(hurt.view, this.#avoidOf(hurt), group => this.#leavesToo(group));
     const plan =
       result.kind === 'plan'
         ? ({ found: true } as const)
@@ -312,23 +328,45 @@ export class FailureJudge {
     return restarts.kind === 'free' ? undefined : 'it was evicted often of late';
   }
 
+  /**
+   * Whether a group that shares a claim with a failed device will leave for it, too, sooner or later: nothing holds it that
+   * would hold it for long. It must have a place of its own by now, for when the first of them has gone the others follow
+   * without being asked about theirs again.
+   */
+  #leavesToo(key: string): boolean {
+    const { book, planAgain } = this.#options;
+    if (book.openOf(key).some(({ intent }) => intent.phase !== 'returning')) return true;
+    return this.hurtOf(key).some(hurt => {
+      const facts = this.#facts(hurt, false);
+      if (brakesOnNew(facts).some(({ brake }) => lastingBrakes.has(brake))) return false;
+      return (
+        facts.doomed ||
+        !needsPlan(facts) ||
+        planAgain(hurt.view, this.#avoidOf(hurt), () => true).kind === 'plan'
+      );
+    });
+  }
+
   #facts(hurt: Hurt, halted: boolean, begun?: string): BrakeFacts {
-    const { cache, claims, nowMs } = this.#options;
+    const { cache, claims, book, whyInUse, nowMs } = this.#options;
     const { incarnation, view, evidence, fault, mode, key, shape } = hurt;
     const { namespace, owner, size } = view.membership;
-    const question = { group: key, namespace, owner, serving: isServing(incarnation, size) };
+    const open = book.open.map(({ intent }) => intent);
+    const waiters = waitersFor(cache, open, incarnation, key);
+    const question = { group: key, namespace, owner, serving: isServing(incarnation, size), waiters };
     const ofCluster = this.#clusterFacts(question, halted, begun);
     return {
       ...ofCluster,
       domains: this.#domainFacts(this.#domainsOf(incarnation), ofCluster.history.inFlightByDomain),
       mode,
+      awaited: waiters.size > 0,
       signal: fault.signal,
       claimed: claims.of(incarnation.leaderUid) !== undefined,
       placed: isPlaced(cache, view, incarnation),
       whyNotRemade: shape.whyNotRemade(view, incarnation),
       class: fault.class,
       blast: this.#blastOf(fault),
-      inUse: fault.device === undefined ? undefined : this.#options.whyInUse(fault.device),
+      inUse: fault.device && whyInUse(fault.device, isGivenByName(cache, incarnation, fault.device)),
       ripeInMs: ripeInMs(evidence, nowMs()),
       doomed: incarnation.leader === undefined || incarnation.leader.terminating,
       budgetsForbid: whyBudgetsForbid(incarnation.pods, cache.disruptionBudgets(namespace)),

@@ -56,6 +56,8 @@ export interface BrakeFacts {
   readonly blast: BlastFacts | undefined;
   /** Why new claims are not kept off the device that failed; undefined when they are, or none failed. */
   readonly inUse?: string | undefined;
+  /** A group that was evicted for a failed device of a claim cannot return before this one releases the claim, too. */
+  readonly awaited?: boolean;
   /** All members are Ready. */
   readonly serving: boolean;
   /** The leader is terminating already: the group goes whatever Berth does. */
@@ -317,14 +319,16 @@ export const brakes: readonly Brake[] = [
 
 /**
  * A suspicion evicts only what has somewhere to go; a certain failure only asks for that while the group still serves. A
- * group that is preempted has no other place, or the other would have got it.
+ * group that is preempted has no other place, or the other would have got it. Where groups share a claim all were asked
+ * about when the first of them went; held now, the others would keep it down for ever.
  */
 export function needsPlan({
   class: signalClass,
   serving,
   signal,
-}: Pick<BrakeFacts, 'class' | 'serving' | 'signal'>): boolean {
-  return !isPreemption(signal) && (signalClass !== 'certain' || serving);
+  awaited = false,
+}: Pick<BrakeFacts, 'class' | 'serving' | 'signal' | 'awaited'>): boolean {
+  return !isPreemption(signal) && !awaited && (signalClass !== 'certain' || serving);
 }
 
 /** Every brake that holds a new eviction; the first is the one to tell. Empty: go. */

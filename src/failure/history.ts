@@ -18,7 +18,7 @@ export interface History {
   readonly rateWaitMs: number;
   /** Until one more is allowed while a domain fails. */
   readonly domainWaitMs: number;
-  /** Groups that served when they were taken down and are not Ready again. */
+  /** Groups that served when they were taken down and are not Ready again, but those that wait for this one to leave. */
   readonly inFlight: number;
   readonly inFlightOfOwner: number;
   /** One that stood in several domains counts in each. */
@@ -36,12 +36,14 @@ export interface HistoryQuestion {
   readonly namespace: string;
   readonly owner: string;
   readonly serving: boolean;
+  /** Groups that were evicted and cannot return before this one leaves. */
+  readonly waiters?: ReadonlySet<string>;
   readonly nowMs: number;
 }
 
 export function historyOf(
   intents: readonly Intent[],
-  { group, namespace, owner, serving, nowMs }: HistoryQuestion,
+  { group, namespace, owner, serving, waiters, nowMs }: HistoryQuestion,
   settings: FailureSettings,
 ): History {
   // One that was taken back before anything was evicted cost nobody anything.
@@ -51,7 +53,9 @@ export function historyOf(
   const alike = failures.filter(intent => intent.serving === serving).map(intent => intent.times.intent);
   const rate = serving ? settings.servingEvictionsPerSecond : settings.brokenEvictionsPerSecond;
   const burst = serving ? settings.servingBurst : settings.brokenBurst;
-  const down = failures.filter(intent => intent.serving && intent.phase !== 'closed');
+  const down = failures.filter(
+    intent => intent.serving && intent.phase !== 'closed' && !waiters?.has(intent.group),
+  );
   const all = failures.map(intent => intent.times.intent);
   return {
     rateWaitMs: tokenWaitMs(alike, nowMs, rate, burst),

@@ -7,6 +7,7 @@ import type {
   DeviceDemand,
   WantedClaim,
 } from '../cluster/devices/claims.ts';
+import type { DeviceId } from '../cluster/devices/device.ts';
 import { isAcceleratorResource } from '../cluster/resources.ts';
 import { demandWithDevices, type MemberDemand } from './demand.ts';
 import { type AnnotationSources, firstAnnotation } from './request-annotations.ts';
@@ -17,17 +18,26 @@ export interface ClaimSource {
   claim(namespace: string, name: string): ClaimRecord | undefined;
   /** Whether Berth may steer claims that are made in the namespace. */
   steers(namespace: string): boolean;
+  /** Why a group must not be planned with a claim as it is now; undefined when it may. */
+  trouble(claim: ClaimRecord, group: string): ClaimTrouble | undefined;
 }
+
+export type ClaimTrouble =
+  /** It has a device that nobody new should get, until all that use it have let go of it. */
+  | { readonly kind: 'failed'; readonly device: DeviceId; readonly users: readonly string[] }
+  /** It is about to be allocated for another group, which decides where it will be. */
+  | { readonly kind: 'wanted'; readonly group: string };
 
 /** Of a cluster without claims. */
 export const noClaims: ClaimSource = {
   template: () => undefined,
   claim: () => undefined,
   steers: () => false,
+  trouble: () => undefined,
 };
 
 export interface ClaimObstacle {
-  readonly code: 'ClaimMissing' | 'ClaimShared' | 'InvalidAlignment';
+  readonly code: 'ClaimMissing' | 'ClaimShared' | 'ClaimOnFailedDevice' | 'InvalidAlignment';
   readonly field?: string;
   readonly message: string;
 }
@@ -51,13 +61,20 @@ export function resolveClaims(options: {
   readonly demands: readonly MemberDemand[];
   readonly source: ClaimSource;
   readonly sources: AnnotationSources;
+  /** Key of the group; without one claims are taken as they are. */
+  readonly group?: string;
 }): ResolvedClaims | ClaimObstacle {
-  const { demands, source, sources } = options;
+  const { demands, source, sources, group } = options;
   const wanted = readMinAlignment(sources);
   if (wanted !== undefined && typeof wanted === 'object') return wanted;
   if (wanted === undefined && demands.every(({ claims }) => claims.length === 0))
     return { byRank: demands, onOneHost: false, sameLabels: [] };
   const ranksByClaim = ranksOfClaims(demands);
+  for (const { namespace, name } of group === undefined ? [] : ranksByClaim.values()) {
+    const claim = source.claim(namespace, name);
+    const trouble = claim && source.trouble(claim, group ?? '');
+    if (trouble !== undefined) return obstacleOf(`${namespace}/${name}`, trouble);
+  }
   const sharing = [...ranksByClaim.values()].filter(
     ({ namespace, name, ranks }) =>
       ranks.length > 1 && source.claim(namespace, name)?.allocation === undefined,
@@ -85,6 +102,17 @@ export function resolveClaims(options: {
     onOneHost: sharing.length > 0,
     sameLabels: claimsChannels ? [nvidia.clique] : [],
   };
+}
+
+function obstacleOf(claim: string, trouble: ClaimTrouble): ClaimObstacle {
+  if (trouble.kind === 'wanted') {
+    const message = `ResourceClaim ${claim} is about to be allocated for group ${trouble.group}; this one is planned once it is`;
+    return { code: 'ClaimShared', message };
+  }
+  const { driver, pool, device } = trouble.device;
+  const users = trouble.users.length === 0 ? 'the old pods of the group' : trouble.users.join(', ');
+  const message = `ResourceClaim ${claim} has the failed device ${device} of pool ${pool} (${driver}), and gets another one once it is released by ${users}`;
+  return { code: 'ClaimOnFailedDevice', message };
 }
 
 /** How near devices must stand; undefined where nothing is demanded. */

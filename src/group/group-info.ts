@@ -80,14 +80,15 @@ export function buildGroupInfo(source: GroupSource): GroupInfo | GroupObstacle {
   if (isRequestError(asked)) return topologyObstacle(asked);
   const read = membership.kind === 'lws' ? readableDemands(source) : labelledDemands(source);
   if ('code' in read) return read;
-  const resolved = resolveClaims({ demands: read.byRank, source: source.claims, sources });
+  const group = groupKeyOf(membership);
+  const resolved = resolveClaims({ demands: read.byRank, source: source.claims, sources, group });
   if ('code' in resolved) return resolved;
   const demands = withoutSubgroupTerms(resolved.byRank, asked, levels);
   const sliced = withTpuSlices(asked, { sources, demands, levels });
   if (isRequestError(sliced)) return topologyObstacle(sliced);
   const topology = withClaimRules(sliced, resolved, levels.length);
   return {
-    key: groupKeyOf(membership),
+    key: group,
     membership,
     leader,
     size: membership.size,

@@ -61,7 +61,7 @@ export interface ClaimRecord {
   readonly podUid: string | undefined;
   /** What that pod calls it (annotation `resource.kubernetes.io/pod-claim-name`). */
   readonly podClaimName: string | undefined;
-  /** Empty once it is allocated. */
+  /** Empty once a claim that was made for a pod is allocated; others may be allocated anew. */
   readonly spec: ResourceClaimSpec;
   /** Undefined as long as it is not allocated. */
   readonly allocation: ClaimAllocation | undefined;

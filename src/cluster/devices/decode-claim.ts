@@ -36,8 +36,8 @@ export function decodeResourceClaim(raw: ResourceClaim): ClaimRecord {
     name: textAt(metadata.name, 'metadata.name'),
     podUid: owner?.uid,
     podClaimName: isForExtendedResources ? extendedResourceClaim : annotations[k8s.podClaimName],
-    // What it asks for is over once it has devices, and would take most of the memory.
-    spec: allocation === undefined ? spec : nothingAsked,
+    // What it asks for is over once it has devices, and would take most of the memory. One that pods name outlives them.
+    spec: allocation === undefined || owner === undefined ? spec : nothingAsked,
     allocation,
     reservedFor: podsOf(status['reservedFor']),
     steeringOff: annotations[berth.steerClaims] === 'false',

@@ -262,11 +262,20 @@ t.test('a single pod has its devices held from the pin to the allocation', async
   t.same(usedOn(cache, 'a'), ['gpu-5'], 'and when the pod goes');
 });
 
-t.test('what a claim asks for is kept only until it has devices', async t => {
-  const cache = worldOf();
-  const { spec } = wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] });
-  addClaim(cache, { name: 'c', spec });
-  t.same(cache.claims.claim('serving', 'c')?.spec, spec);
-  addClaim(cache, { name: 'c', spec, allocated: ['dra.net/a/efa0'] });
-  t.same(cache.claims.claim('serving', 'c')?.spec, {});
-});
+t.test(
+  'what the claim of a pod asks for is kept only until it has devices, of one that is named for ever',
+  async t => {
+    const cache = worldOf();
+    const { spec } = wants('pair', { gpu: ['gpu', 1], nic: ['nic', 1] });
+    const pod = { name: 'p', uid: 'uid-p', calls: 'devices' };
+    for (const [name, more, kept] of [
+      ['own', { pod }, {}],
+      ['named', {}, spec],
+    ] as const) {
+      addClaim(cache, { name, spec, ...more });
+      t.same(cache.claims.claim('serving', name)?.spec, spec);
+      addClaim(cache, { name, spec, ...more, allocated: ['dra.net/a/efa0'] });
+      t.same(cache.claims.claim('serving', name)?.spec, kept);
+    }
+  },
+);

@@ -160,7 +160,10 @@ t.test('every brake holds on its own side and not on the other', async t => {
         { plan: undefined },
         { plan: { found: false, why: 'no room' }, class: 'suspect', serving: false },
       ],
-      free: [{ plan: { found: false, why: 'no room' }, serving: false }],
+      free: [
+        { plan: { found: false, why: 'no room' }, awaited: true },
+        { plan: { found: false, why: 'no room' }, serving: false },
+      ],
     },
     'disruption-budget': { holds: [{ budgetsForbid: 'a budget' }], free: [] },
     'dry-run': { holds: [{ settings: { ...go.settings, dryRun: true } }], free: [] },
@@ -245,10 +248,14 @@ t.test('one lineage is evicted three times an hour, then ever more seldom, and f
 });
 
 t.test('budgets are counted from intents that cost something', async t => {
-  const ask = (intents: Parameters<typeof historyOf>[0], serving = true) =>
+  const ask = (
+    intents: Parameters<typeof historyOf>[0],
+    serving = true,
+    waiters: ReadonlySet<string> = new Set(),
+  ) =>
     historyOf(
       intents,
-      { group: 'serving/llm-0', namespace: 'serving', owner: 'llm', serving, nowMs: 10_000 },
+      { group: 'serving/llm-0', namespace: 'serving', owner: 'llm', serving, waiters, nowMs: 10_000 },
       defaultFailureSettings,
     );
   const open = intentOf({ times: { intent: 10_000 } });
@@ -265,6 +272,15 @@ t.test('budgets are counted from intents that cost something', async t => {
   t.equal(ask([{ ...wide, serving: false }]).inFlightByDomain.size, 0);
   t.equal(ask([{ ...wide, phase: 'closed', outcome: 'recovered' }]).inFlightByDomain.size, 0);
   t.match(ask([{ ...open, group: 'other/llm-0' }]), { inFlight: 1, inFlightOfOwner: 0 });
+  const waiters = new Set(['serving/llm-1']);
+  const other = { ...open, group: 'serving/llm-1' };
+  t.match(
+    ask([open, other], true, waiters),
+    { inFlight: 1, inFlightOfOwner: 1 },
+    'who waits for it is no hindrance',
+  );
+  t.match(ask([other], true, waiters), { rateWaitMs: 0 });
+  t.match(ask([other, other, other], true, waiters), { rateWaitMs: 10_000 }, 'but counts for the rate');
   t.match(ask([{ ...open, serving: false }]), { inFlight: 0, rateWaitMs: 0 });
   t.match(ask([{ ...open, serving: false }], false), { rateWaitMs: 1_000 });
   const back = { ...open, phase: 'closed', outcome: 'overtaken' } as const;

@@ -35,6 +35,8 @@ export interface FakeClusterOptions {
   readonly gated?: boolean;
   /** Devices come by claims: each node is a pool of eight, and each pod has the first four of its node's. */
   readonly claims?: boolean;
+  /** Besides, the first pods of all groups use one claim that they name: `gpu-7` of node `n0`. Those after them wait. */
+  readonly shared?: boolean;
 }
 
 /** Who makes pods anew besides LWS. */
@@ -101,6 +103,7 @@ export class FakeCluster implements ApiClient {
   readonly priorities = new Map<string, number>();
   readonly #gated: boolean;
   readonly #claims: boolean;
+  readonly #shared: boolean;
   readonly #shown = new WeakMap<ClusterCache, readonly unknown[]>();
   readonly #decoded = new WeakMap<object, unknown>();
   readonly #podInfos = new WeakMap<Pod, { readonly looks: string; readonly info: PodInfo }>();
@@ -113,11 +116,12 @@ export class FakeCluster implements ApiClient {
     groups: readonly LwsGroup[],
     nodeCount: number,
     perRack = 4,
-    { gated = false, claims = false }: FakeClusterOptions = {},
+    { gated = false, claims = false, shared = false }: FakeClusterOptions = {},
   ) {
     this.groups = [...groups];
     this.#gated = gated;
     this.#claims = claims;
+    this.#shared = shared;
     for (let i = 0; i < nodeCount; i += 1) {
       const name = `n${i}`;
       const labels = { [labelOf('rack')]: `r${Math.floor(i / perRack)}` };
@@ -558,7 +562,8 @@ export class FakeCluster implements ApiClient {
     const place = this.#gated || node === undefined ? { gated: true } : { node, gated: false };
     const more = { ...place, priority, ...(rank > 0 && { uid: `uid-${name}-${made}` }) };
     const pod = rank === 0 ? group.leader(more, incarnation) : group.worker(rank, more, incarnation);
-    const readyAtMs = this.#gated ? Number.POSITIVE_INFINITY : this.nowMs + startMs;
+    const waits = this.#gated || (incarnation > 1 && this.#sharedClaims().length > 0);
+    const readyAtMs = waits ? Number.POSITIVE_INFINITY : this.nowMs + startMs;
     this.#keep(pod, { group, incarnation, rank, readyAtMs });
   }
 
@@ -612,6 +617,28 @@ export class FakeCluster implements ApiClient {
 
   #claimObjects(): readonly ResourceClaim[] {
     if (!this.#claims) return [];
+    return [...this.#sharedClaims(), ...this.#ownClaims()];
+  }
+
+  #sharedClaims(): readonly ResourceClaim[] {
+    const users = [...this.pods.values()].filter(({ incarnation }) => incarnation === 1);
+    if (!this.#shared || users.length === 0) return [];
+    const results = [{ request: 'gpu', driver: deviceDriver, pool: 'n0', device: 'gpu-7' }];
+    const reservedFor = users.map(({ pod: { metadata } }) => ({
+      resource: 'pods',
+      name: metadata.name ?? '',
+      uid: metadata.uid ?? '',
+    }));
+    return [
+      {
+        metadata: { name: 'common', namespace: 'serving', uid: 'claim-common' },
+        spec: { devices: { requests: [] } },
+        status: { allocation: { devices: { results } }, reservedFor },
+      },
+    ];
+  }
+
+  #ownClaims(): readonly ResourceClaim[] {
     return [...this.pods.values()].flatMap(({ pod }) => {
       const { nodeName: pool } = pod.spec;
       const { name = '', namespace = '', uid = '' } = pod.metadata;

@@ -24,6 +24,8 @@ export interface ReplicaOptions {
   readonly msPerLook?: number;
   /** Places groups, too: gated pods get their plan and pin from it. */
   readonly places?: boolean;
+  /** Keys of groups without whose leaving a group has no other place. */
+  readonly sharers?: (group: string) => readonly string[];
 }
 
 /** One process of Berth with its own cache, as far as failure handling goes. */
@@ -50,7 +52,13 @@ export class Replica {
 
   constructor(
     cluster: FakeCluster,
-    { settings, clock = new FakeClock(), msPerLook = 0, places = false }: ReplicaOptions = {},
+    {
+      settings,
+      clock = new FakeClock(),
+      msPerLook = 0,
+      places = false,
+      sharers = () => [],
+    }: ReplicaOptions = {},
   ) {
     this.#cluster = cluster;
     this.clock = clock;
@@ -105,8 +113,8 @@ export class Replica {
       health: () => ({ synced: this.synced, stalestMs: this.stalestMs }),
       apiCalls: () => this.calls,
       mayAct: () => this.holds && !this.#dead,
-      planAgain: view =>
-        this.room
+      planAgain: (view, _, leaves) =>
+        this.room && sharers(view.key).every(leaves)
           ? {
               kind: 'plan',
               nodes: Array.from({ length: view.membership.size }, (_, i) => `spare${i}`),

@@ -2,7 +2,7 @@ import t from 'tap';
 import type { ResourceClaimSpec } from '../../../src/api/dra.ts';
 import { berth, nvidia } from '../../../src/api/names.ts';
 import { decodeResourceClaim } from '../../../src/cluster/devices/decode-claim.ts';
-import { type ClaimSource, resolveClaims } from '../../../src/group/claims.ts';
+import { type ClaimSource, type ClaimTrouble, resolveClaims } from '../../../src/group/claims.ts';
 import { demandOfPod, type MemberDemand } from '../../../src/group/demand.ts';
 import { wants } from '../../builders/device-nodes.ts';
 import { claimObject } from '../../builders/dra.ts';
@@ -20,6 +20,7 @@ interface World {
   /** Claims by name; allocated to node a where it says so. */
   readonly claims?: Readonly<Record<string, 'free' | 'allocated'>>;
   readonly steers?: boolean;
+  readonly trouble?: ClaimTrouble;
 }
 
 function sourceOf({
@@ -27,6 +28,7 @@ function sourceOf({
   templateAnnotations = {},
   claims = {},
   steers = true,
+  trouble,
 }: World): ClaimSource {
   return {
     template: (namespace, name) => {
@@ -41,6 +43,7 @@ function sourceOf({
       return { ...record, allocation: { results: [], nodeSelector: onNodeA } };
     },
     steers: () => steers,
+    trouble: () => trouble,
   };
 }
 
@@ -163,4 +166,32 @@ t.test('channels of a ComputeDomain keep all members in one clique', async t => 
   t.equal(devicesOf(demands, world)[1]?.computeDomain, 'cd-1');
   const daemon = { devices: { ...pair.spec.devices, config: config('ComputeDomainDaemonConfig') } };
   t.match(resolve(demands, { templates: { channel: daemon } }), { sameLabels: [] });
+});
+
+t.test('a claim in trouble is named with what ends it; who asks for no group takes it as it is', async t => {
+  const demands = members({ claims: { d: 'claim:s' } }, { claims: { d: 'claim:s' } });
+  const device = { driver: 'gpu.nvidia.com', pool: 'a', device: 'gpu-0' };
+  const cases: readonly (readonly [ClaimTrouble, object])[] = [
+    [
+      { kind: 'failed', device, users: ['group serving/h', 'pod serving/notebook'] },
+      {
+        code: 'ClaimOnFailedDevice',
+        message:
+          'ResourceClaim serving/s has the failed device gpu-0 of pool a (gpu.nvidia.com), and gets another one once it is released by group serving/h, pod serving/notebook',
+      },
+    ],
+    [{ kind: 'failed', device, users: [] }, { message: /once it is released by the old pods of the group$/ }],
+    [
+      { kind: 'wanted', group: 'serving/h' },
+      {
+        code: 'ClaimShared',
+        message: /about to be allocated for group serving\/h; this one is planned once it is$/,
+      },
+    ],
+  ];
+  for (const [trouble, obstacle] of cases) {
+    const source = sourceOf({ claims: { s: 'allocated' }, trouble });
+    t.match(resolveClaims({ demands, source, sources: [], group: 'serving/g' }), obstacle);
+    t.match(resolveClaims({ demands, source, sources: [] }), { byRank: [{}, {}] });
+  }
 });

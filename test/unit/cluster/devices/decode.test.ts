@@ -122,6 +122,13 @@ t.test('a claim is read with its pod, its allocation and who uses it', async t =
     ],
     ['p', 'gpu', 1, ['p'], true],
   );
+  t.strictSame(record.spec, {}, 'what was asked for is over');
+  const { ownerReferences: _, ...metadata } = raw.metadata;
+  t.strictSame(
+    decodeResourceClaim({ ...raw, metadata }).spec,
+    raw.spec,
+    'one that pods name is allocated anew',
+  );
   const allocation = { devices: { results: [{ request: 'r', driver, pool: 'n1' }] } };
   t.equal(
     refusedField(() => decodeResourceClaim({ ...raw, status: { allocation } } as unknown as ResourceClaim)),
