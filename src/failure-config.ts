@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { faultOfWindow } from './failure/maintenance-windows.ts';
 import { defaultFailureSettings, type FailureSettings, failureModes } from './failure/settings.ts';
 
 type NumberKey = {
@@ -54,6 +55,24 @@ const nodeConditionRow = z.strictObject({
     .describe('it must stand for so long; certainAfterSeconds or suspectAfterSeconds when absent'),
 });
 
+const maintenanceWindow = z
+  .strictObject({
+    cron: z
+      .string()
+      .max(200)
+      .describe('when it opens: five fields (minute, hour, day, month, weekday) or a name such as `@daily`'),
+    durationMinutes: z.int().min(1).max(10_080).describe('it is open for so long'),
+    timeZone: z
+      .string()
+      .max(64)
+      .default('UTC')
+      .describe('in which the times are meant, e.g. `Europe/Berlin`'),
+  })
+  .superRefine((window, context) => {
+    const fault = faultOfWindow(window);
+    if (fault !== undefined) context.addIssue({ code: 'custom', path: [fault.field], message: fault.rule });
+  });
+
 /** Configuration of device-failure handling; keys and defaults are those of FailureSettings. */
 export const failureSchema = z
   .strictObject({
@@ -65,6 +84,11 @@ export const failureSchema = z
       .boolean()
       .default(defaultFailureSettings.dryRun)
       .describe('do everything but the destructive calls, and say what would be done'),
+    maintenanceWindows: z
+      .array(maintenanceWindow)
+      .max(100)
+      .default([])
+      .describe('while one is open only certain failures evict; the others are told of, and hold'),
     unhealthyAfterSeconds: number('unhealthyAfterSeconds', 'a device must be Unhealthy for so long'),
     noExecuteAfterSeconds: number('noExecuteAfterSeconds', 'a NoExecute taint must stand for so long'),
     nodeGoneAfterSeconds: number('nodeGoneAfterSeconds', 'a Node must be gone for so long'),

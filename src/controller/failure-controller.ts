@@ -2,7 +2,7 @@ import type { CacheChange } from '../cache/cache-changes.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
-import type { Braked } from '../failure/brakes.ts';
+import { type Braked, rehearsed } from '../failure/brakes.ts';
 import { type FailureMode, goesAsFarAs } from '../failure/settings.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { failureKind } from '../kube/api-errors.ts';
@@ -18,7 +18,7 @@ import { FailureWatch } from './failure-watch.ts';
 import { SteadyTime } from './steady-time.ts';
 
 export interface FailureControllerOptions
-  extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'holderForMs' | 'whyInUse'>,
+  extends Omit<FailureJudgeOptions, 'book' | 'watch' | 'calendarMs' | 'holderForMs' | 'whyInUse'>,
     Pick<FailureEvictorOptions, 'devicesFor'>,
     Pick<DeviceExclusionsOptions, 'exclusionStore' | 'exclusionReport' | 'log'> {
   readonly cache: ClusterCache;
@@ -82,7 +82,14 @@ export class FailureController {
       isHalted: () => store.isHalted(),
     });
     const whyInUse = (device: DeviceId, byName: boolean) => exclusions.whyInUse(device, byName);
-    const judge = new FailureJudge({ ...options, book, watch, holderForMs, whyInUse });
+    const judge = new FailureJudge({
+      ...options,
+      book,
+      watch,
+      calendarMs: given.wallMs,
+      holderForMs,
+      whyInUse,
+    });
     this.#exclusions = exclusions;
     this.#watch = watch;
     this.#book = book;
@@ -295,7 +302,7 @@ export class FailureController {
     if (first === undefined) return false;
     if (this.#judge.isRipe(hurt)) {
       if (first.brake === 'mode' && !goesAsFarAs(hurt.mode, 'evict')) report.wouldEvict(hurt, first.message);
-      if (first.brake === 'dry-run') report.wouldEvict(hurt, first.message);
+      if (rehearsed.includes(first.brake)) report.wouldEvict(hurt, first.message);
     }
     report.held(hurt, held);
     this.#again(hurt.key, Math.max(...held.map(({ retryAfterMs }) => retryAfterMs)));

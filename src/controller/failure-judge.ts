@@ -11,6 +11,7 @@ import {
   brakesOnNew,
   type DomainFacts,
   needsPlan,
+  rehearsed,
 } from '../failure/brakes.ts';
 import type { Claims } from '../failure/claim.ts';
 import { whyBudgetsForbid } from '../failure/disruption.ts';
@@ -19,6 +20,7 @@ import { type Evidence, ripeInMs, tellsOf, worstOf } from '../failure/evidence.t
 import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
+import { MaintenanceCalendar } from '../failure/maintenance-windows.ts';
 import { remakersOf } from '../failure/remakers.ts';
 import type { FailureMode, FailureSettings } from '../failure/settings.ts';
 import { isPreemption, type Sighting, type SignalName } from '../failure/signal.ts';
@@ -50,6 +52,8 @@ export interface FailureJudgeOptions {
   readonly writes: FailureWrites;
   readonly nowMs: () => number;
   readonly wallMs: () => number;
+  /** As the clock on the wall is set now: what people do at night is about that, and not about how long ago. */
+  readonly calendarMs: () => number;
   /** Whether everything was read once, and the age of the oldest view of any resource. */
   readonly health: () => { readonly synced: boolean; readonly stalestMs: number };
   /** Berth's own calls of the last `apiWindowSeconds`. */
@@ -101,11 +105,13 @@ const blastMs = 1_000;
 export class FailureJudge {
   readonly #options: FailureJudgeOptions;
   readonly #share = podShare();
+  readonly #maintenance: MaintenanceCalendar;
   #groupsByDomain: { readonly atMs: number; readonly groups: ReadonlyMap<DomainName, number> } | undefined;
   readonly #blasts = new RecentMap<string, { readonly atMs: number; readonly groupsHit: number }>(1_000);
 
   constructor(options: FailureJudgeOptions) {
     this.#options = options;
+    this.#maintenance = new MaintenanceCalendar(options.settings.maintenanceWindows);
   }
 
   /** The incarnations of a group with something wrong, each with the worst of it. */
@@ -179,7 +185,7 @@ export class FailureJudge {
     const facts = this.#facts(hurt, halted);
     const held = brakesOnNew(facts);
     const others = held.filter(({ brake }) => brake !== 'plan-first');
-    if (others.some(({ brake }) => brake !== 'dry-run')) return { held: others, plan: undefined };
+    if (others.some(({ brake }) => !rehearsed.includes(brake))) return { held: others, plan: undefined };
     if (!needsPlan(facts) || facts.doomed) return { held, plan: undefined };
     const result = this.#options.planAgain(hurt.view, this.#avoidOf(hurt), group => this.#leavesToo(group));
     const plan =
@@ -375,7 +381,7 @@ export class FailureJudge {
 
   /** What holds for whoever is to be evicted, and what is known of earlier evictions. */
   #clusterFacts(question: Omit<HistoryQuestion, 'nowMs'>, halted: boolean, begun?: string) {
-    const { cache, settings, book, wallMs, health, apiCalls, holderForMs } = this.#options;
+    const { cache, settings, book, wallMs, calendarMs, health, apiCalls, holderForMs } = this.#options;
     const breakers = book.breakerStates(begun);
     return {
       settings,
@@ -383,6 +389,7 @@ export class FailureJudge {
       ...health(),
       holderForMs: holderForMs(),
       calls: apiCalls(),
+      maintenanceForMs: this.#maintenance.openForMs(calendarMs()),
       domainFailure: breakers['domain-failure'],
       massFailure: breakers['mass-failure'],
       deviceFailure: breakers['device-failure'],

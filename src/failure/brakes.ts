@@ -25,6 +25,7 @@ export type BrakeName =
   | 'restart-budget'
   | 'plan-first'
   | 'disruption-budget'
+  | 'maintenance-window'
   | 'dry-run';
 
 /** All that the brakes look at, for one group with one fault. */
@@ -48,6 +49,8 @@ export interface BrakeFacts {
   readonly calls: { readonly total: number; readonly failed: number };
   readonly class: SignalClass;
   readonly ripeInMs: number;
+  /** For so long a maintenance window is open still; 0 when none is. */
+  readonly maintenanceForMs: number;
   readonly domainFailure: BreakerState;
   readonly massFailure: BreakerState;
   readonly deviceFailure: BreakerState;
@@ -309,6 +312,17 @@ export const brakes: readonly Brake[] = [
     check: ({ budgetsForbid }) => (budgetsForbid === undefined ? undefined : hold(budgetsForbid, 10_000)),
   },
   {
+    // Whoever works on the cluster takes things down by hand, and brings them back.
+    name: 'maintenance-window',
+    stopsBegun: true,
+    stopsDoomed: false,
+    holds: 'failures',
+    check: ({ maintenanceForMs, class: signalClass }) =>
+      maintenanceForMs > 0 && signalClass !== 'certain'
+        ? hold('a maintenance window is open, in which only certain failures evict', maintenanceForMs)
+        : undefined,
+  },
+  {
     name: 'dry-run',
     stopsBegun: true,
     stopsDoomed: true,
@@ -316,6 +330,9 @@ export const brakes: readonly Brake[] = [
     check: ({ settings }) => (settings.dryRun ? hold('evictions are in dry run', lookAgainMs) : undefined),
   },
 ];
+
+/** What they hold is thought through to the end first, so that it can be told what would be done. */
+export const rehearsed: readonly BrakeName[] = ['maintenance-window', 'dry-run'];
 
 /**
  * A suspicion evicts only what has somewhere to go; a certain failure only asks for that while the group still serves. A

@@ -1,3 +1,4 @@
+import type { MaintenanceWindow } from './maintenance-windows.ts';
 import type { DeviceTaintRow, NodeConditionRow } from './signal-tables.ts';
 
 /** How far Berth goes when a device or node fails, from least to most. */
@@ -10,6 +11,9 @@ export interface FailureSettings {
   readonly mode: FailureMode;
   /** Everything but the destructive calls. */
   readonly dryRun: boolean;
+
+  /** While one is open, nothing is evicted for a suspicion or for what is planned. */
+  readonly maintenanceWindows: readonly MaintenanceWindow[];
 
   /** Debounce by signal: so long a fault must stand before it counts. */
   readonly unhealthyAfterSeconds: number;
@@ -109,6 +113,7 @@ export interface FailureSettings {
 export const defaultFailureSettings: FailureSettings = {
   mode: 'observe',
   dryRun: false,
+  maintenanceWindows: [],
   unhealthyAfterSeconds: 60,
   noExecuteAfterSeconds: 0,
   nodeGoneAfterSeconds: 10,

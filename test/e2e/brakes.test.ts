@@ -48,8 +48,9 @@ t.test('brakes on a fleet of 16 nodes', async t => {
   await withFleet(t, cluster, { name: 'racks-4', nodes: racks({ racks: 4, hostsPerRack: 4, gpus: 8 }) });
   await t.test('10 of 16 nodes fail at once', t => tenOfSixteen(t, cluster));
   await t.test('an administrator halts a storm', t => haltedStorm(t, cluster));
-  await t.test('fault 45: modes: whoever opts out, and a dry run, are told what would be done', t =>
-    modes(t, cluster),
+  await t.test(
+    'fault 45: modes: whoever opts out, a dry run and a maintenance window are told what would be done',
+    t => modes(t, cluster),
   );
   await t.test('fault 18: groups of one rack go one after the other, others do not wait for them', t =>
     oneOfRack(t, cluster),
@@ -213,6 +214,19 @@ async function modes(t: Test, cluster: Cluster): Promise<void> {
     t.match(await waitingText(), /unhealthy/, 'the node is kept off new plans');
   });
 
+  await t.test('in a maintenance window a suspicion goes as far as it can without evicting', async t => {
+    await berth.change({ ...fastFailure, maintenanceWindows: [windowOfNow('Asia/Kolkata')] });
+    await until('it to be told', 20_000, async () => (await wouldEvict(berth.process)) === 1);
+    t.equal(await heldBy(berth.process, 'maintenance-window'), 1);
+    t.match(
+      await eventOf(cluster, namespace, 'EvictionHeld', 'llama-0'),
+      /not evicted: a maintenance window is open, in which only certain failures evict$/,
+    );
+    await delay(2_000);
+    t.strictSame((await calls.byBerth()).map(describeCall), [], 'nothing is evicted');
+    t.strictSame(await listIntents(cluster), [], 'nor is there an intent');
+  });
+
   await t.test(
     'evict evicts, but not in a namespace that has opted out until that is taken back',
     async t => {
@@ -240,6 +254,21 @@ async function modes(t: Test, cluster: Cluster): Promise<void> {
       );
     },
   );
+}
+
+/** A daily window that opened a minute ago by the clocks of that zone. */
+function windowOfNow(timeZone: string) {
+  const format = new Intl.DateTimeFormat('en', {
+    timeZone,
+    hour: 'numeric',
+    minute: 'numeric',
+    hourCycle: 'h23',
+  });
+  const parts = format.formatToParts(Date.now() - 60_000);
+  const [hour, minute] = (['hour', 'minute'] as const).map(type =>
+    Number(parts.find(part => part.type === type)?.value),
+  );
+  return { cron: `${minute} ${hour} * * *`, durationMinutes: 30, timeZone };
 }
 
 async function oneOfRack(t: Test, cluster: Cluster): Promise<void> {

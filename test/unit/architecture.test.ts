@@ -19,6 +19,7 @@ const purePackages: ReadonlyMap<string, string> = new Map([
   ['@marcbachmann/cel-js', 'src/cluster/devices/cel'],
   ['@marcbachmann/cel-js/serialize', 'src/cluster/devices/cel'],
   ['re2js', 'src/cluster/devices/cel'],
+  ['croner', 'src/failure'],
 ]);
 
 const impurities: readonly RegExp[] = [

@@ -54,6 +54,15 @@ t.test('rows about taints of devices and conditions of nodes', async t => {
   t.match(row('deviceTaints', 'key: x, class: sure'), [/failure.deviceTaints\[0\].class/]);
   t.match(row('deviceTaints', 'class: info'), [/failure.deviceTaints\[0\].key/]);
   t.match(row('nodeConditions', 'type: "A*B*C", class: info'), [/type: must have one \* at most/]);
+  t.match(row('maintenanceWindows', 'cron: "61 * * * *", durationMinutes: 5'), [
+    /failure.maintenanceWindows\[0\].cron: .*minute: 61/,
+  ]);
+  t.match(row('maintenanceWindows', 'cron: "@daily", durationMinutes: 5, timeZone: Berlin'), [
+    /failure.maintenanceWindows\[0\].timeZone: must be a time zone/,
+  ]);
+  t.match(row('maintenanceWindows', 'cron: "@daily", durationMinutes: 0'), [
+    /failure.maintenanceWindows\[0\].durationMinutes/,
+  ]);
   t.match(row('nodeConditions', 'type: A, status: Bad, class: info'), [/nodeConditions\[0\].status/]);
   t.match(row('nodeConditions', 'type: A, class: info, afterSeconds: -1'), [/afterSeconds/]);
   t.match(row('nodeConditions', 'type: A, class: info, after: 1'), [/unknown key/]);

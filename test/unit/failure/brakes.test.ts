@@ -33,6 +33,7 @@ const go: BrakeFacts = {
   calls: { total: 100, failed: 0 },
   class: 'certain',
   ripeInMs: 0,
+  maintenanceForMs: 0,
   domainFailure: 'closed',
   massFailure: 'closed',
   deviceFailure: 'closed',
@@ -166,6 +167,16 @@ t.test('every brake holds on its own side and not on the other', async t => {
       ],
     },
     'disruption-budget': { holds: [{ budgetsForbid: 'a budget' }], free: [] },
+    'maintenance-window': {
+      holds: [
+        { maintenanceForMs: 1, class: 'suspect' },
+        { maintenanceForMs: 1, class: 'info' },
+      ],
+      free: [
+        { maintenanceForMs: 1 },
+        { maintenanceForMs: 1, class: 'suspect', signal: 'Preempted', claimed: true },
+      ],
+    },
     'dry-run': { holds: [{ settings: { ...go.settings, dryRun: true } }], free: [] },
   };
   t.same(
