@@ -155,6 +155,17 @@ export const failureSchema = z
       min: 1,
     }),
     newHolderSeconds: number('newHolderSeconds', 'a new holder of the Lease evicts nothing for so long'),
+    outageSeconds: number('outageSeconds', 'an API server that could not be reached for longer was out', {
+      min: 1,
+    }),
+    outageNodeShare: share(
+      'outageNodeShare',
+      'nodes are out when this share of each domain of the coarsest level is not ready',
+    ),
+    afterOutageSeconds: number(
+      'afterOutageSeconds',
+      'after either outage nothing new is evicted for so long',
+    ),
     apiFailureShare: share(
       'apiFailureShare',
       "nothing is evicted while this share of Berth's own calls fails",

@@ -33,7 +33,7 @@ export interface FailureParts extends BerthOptions {
 
 /** The failure controller with all that it plans with and reports through. */
 export function makeFailureResponse(parts: FailureParts): FailureController {
-  const { config, client, apiCalls, log, cache, claims, mayAct, health, clock } = parts;
+  const { config, client, apiCalls, apiOutage, log, cache, claims, mayAct, health, clock } = parts;
   const nowMs = () => clock.nowMs();
   return new FailureController({
     cache,
@@ -54,6 +54,7 @@ export function makeFailureResponse(parts: FailureParts): FailureController {
     devicesFor: (view, nodes) => devicesFor(parts, view, nodes),
     health,
     apiCalls: () => apiCalls.counts(nowMs()),
+    apiBackForMs: () => apiOutage.backForMs(nowMs()),
     mayAct,
     nowMs,
     wallMs: () => clock.wallMs(),

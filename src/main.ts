@@ -11,6 +11,7 @@ import { processTerminal } from './cli/terminal.ts';
 import { type Config, ConfigError, configReference, readConfig, topologyLevels } from './config.ts';
 import { byPriorityThenAge } from './controller/waiting-line.ts';
 import { CallWindow, isFailedCall } from './failure/call-window.ts';
+import { Outage } from './failure/outage.ts';
 import { HttpApiClient } from './kube/api-client.ts';
 import { systemClock } from './kube/clock.ts';
 import { type ConnectionSource, loadConnection, NoClusterConfig } from './kube/kube-config.ts';
@@ -93,6 +94,7 @@ async function serve(options: ServeOptions): Promise<void> {
   const log = createLogger({ level: config.log.level });
   const metrics = createMetrics();
   const apiCalls = new CallWindow(config.failure.apiWindowSeconds * 1000);
+  const apiOutage = new Outage(config.failure.outageSeconds * 1000, systemClock.nowMs());
   const connection = await loadConnection(sourceOf(options));
   const client = new HttpApiClient({
     connection,
@@ -100,7 +102,9 @@ async function serve(options: ServeOptions): Promise<void> {
     userAgent,
     onResponse: ({ method, resource, status }) => {
       metrics.apiRequests.inc({ method, status: String(status) });
-      apiCalls.add(isFailedCall(resource, status), systemClock.nowMs());
+      const isFailed = isFailedCall(resource, status);
+      apiCalls.add(isFailed, systemClock.nowMs());
+      if (!isFailed) apiOutage.fine(systemClock.nowMs());
     },
   });
   process.on('unhandledRejection', error => {
@@ -109,7 +113,7 @@ async function serve(options: ServeOptions): Promise<void> {
   });
   // Servers and certificates take longest to load, and the other commands need none.
   const { startBerth } = await import('./berth.ts');
-  const berth = await startBerth({ config, client, apiCalls, metrics, log });
+  const berth = await startBerth({ config, client, apiCalls, apiOutage, metrics, log });
   let stopping = false;
   const stop = async (signal: string) => {
     // A second signal means now.

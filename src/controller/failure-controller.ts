@@ -33,6 +33,7 @@ export interface FailureControllerOptions
 const reviewKey = 'review';
 const nodesKey = 'nodes';
 const devicesKey = 'devices';
+const outageKey = 'outage';
 /** Devices are looked at so seldom, however many signals come: a look takes all of them. */
 const devicesMs = 100;
 /** A brake may come off without any change that would bring the group back. */
@@ -167,6 +168,9 @@ export class FailureController {
       this.#queue.addAfter(devicesKey, devicesMs);
     }
     if (change.kind !== 'node') return;
+    // Most changes of nodes are reports of well ones, and a look takes all nodes.
+    if (this.#watch.nodesAreOut || this.#options.cache.node(change.name)?.ready === false)
+      this.#queue.add(outageKey);
     for (const group of this.#watch.lookAtNode(change.name)) this.#queue.add(`group:${group}`);
     this.#queue.add(nodesKey);
   }
@@ -174,6 +178,7 @@ export class FailureController {
   async #process(key: string): Promise<void> {
     if (key === reviewKey) return this.#review();
     if (key === nodesKey) return this.#excludeNodes();
+    if (key === outageKey) return this.#watch.lookForOutage();
     if (key === devicesKey) return this.#lookAtDevices();
     await this.#processGroup(key.slice('group:'.length));
   }

@@ -58,6 +58,8 @@ export interface FailureJudgeOptions {
   readonly health: () => { readonly synced: boolean; readonly stalestMs: number };
   /** Berth's own calls of the last `apiWindowSeconds`. */
   readonly apiCalls: () => { readonly total: number; readonly failed: number };
+  /** Since the API server could be reached again after an outage; infinite when there was none. */
+  readonly apiBackForMs: () => number;
   /** Since when this process holds the Lease. */
   readonly holderForMs: () => number;
   /** Why a device that failed is given to new claims still, or to new pods by name of the old one; undefined when it is not. */
@@ -381,13 +383,16 @@ export class FailureJudge {
 
   /** What holds for whoever is to be evicted, and what is known of earlier evictions. */
   #clusterFacts(question: Omit<HistoryQuestion, 'nowMs'>, halted: boolean, begun?: string) {
-    const { cache, settings, book, wallMs, calendarMs, health, apiCalls, holderForMs } = this.#options;
+    const { cache, settings, book, watch, wallMs, calendarMs, health, apiCalls } = this.#options;
+    const { holderForMs, apiBackForMs } = this.#options;
     const breakers = book.breakerStates(begun);
     return {
       settings,
       halted,
       ...health(),
       holderForMs: holderForMs(),
+      apiBackForMs: apiBackForMs(),
+      nodesBackForMs: watch.nodesBackForMs(),
       calls: apiCalls(),
       maintenanceForMs: this.#maintenance.openForMs(calendarMs()),
       domainFailure: breakers['domain-failure'],

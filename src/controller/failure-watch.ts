@@ -16,6 +16,7 @@ import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failur
 import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
 import { memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
+import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import { isPreemption } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
@@ -56,6 +57,8 @@ export class FailureWatch {
   readonly #refused = new Map<string, Map<string, number>>();
   #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
   #excluded = '';
+  #isOut = false;
+  #backMs: number | undefined;
 
   constructor(options: FailureWatchOptions) {
     this.#options = options;
@@ -232,6 +235,25 @@ export class FailureWatch {
     return (this.#options.cache.node(name) ?? this.#known.get(name))?.labels;
   }
 
+  /** Whether hardly any node is ready, of those with a part in this. Looks at all of them. */
+  lookForOutage(): void {
+    const { cache, settings, nowMs } = this.#options;
+    const isOut = allDomainsDown(this.#fleet(), cache.levels, settings.outageNodeShare);
+    if (this.#isOut && !isOut) this.#backMs = nowMs();
+    this.#isOut = isOut;
+  }
+
+  /** An outage of nodes is known to be over only once somebody has looked again. */
+  get nodesAreOut(): boolean {
+    return this.#isOut;
+  }
+
+  /** Since an outage of nodes was over; 0 while it lasts, infinite when none was seen. */
+  nodesBackForMs(): number {
+    if (this.#isOut) return 0;
+    return this.#backMs === undefined ? Number.POSITIVE_INFINITY : this.#options.nowMs() - this.#backMs;
+  }
+
   /** What the evidence says of the breakers now. */
   readings(wallMs: number): readonly BreakerReading[] {
     const { cache, settings, nowMs } = this.#options;
@@ -276,6 +298,7 @@ export class FailureWatch {
     const { cache, nowMs } = this.#options;
     for (const name of new Set([...cache.allNodes()].map(node => node.name))) this.lookAtNode(name);
     this.#pools.lookAtAll();
+    this.lookForOutage();
     for (const key of [...this.#subjects.keys()]) this.lookAtGroup(key);
     const now = nowMs();
     const remembered = new Set(
@@ -315,7 +338,7 @@ export class FailureWatch {
   }
 
   /** Nodes with accelerators, and those that groups run on without any. */
-  #fleet(): readonly LabelledNode[] {
+  #fleet(): readonly NodeRecord[] {
     const { cache } = this.#options;
     return [...cache.allNodes()].filter(
       node =>

@@ -12,6 +12,7 @@ export type BrakeName =
   | 'halt'
   | 'stale'
   | 'new-holder'
+  | 'after-outage'
   | 'api-health'
   | 'debounce'
   | 'mass-failure'
@@ -46,6 +47,10 @@ export interface BrakeFacts {
   /** Age of the oldest view of any resource. */
   readonly stalestMs: number;
   readonly holderForMs: number;
+  /** Since the API server could be reached again after an outage; 0 while it lasts, infinite when there was none. */
+  readonly apiBackForMs: number;
+  /** The same of the nodes: an outage is when hardly any of any domain is ready. */
+  readonly nodesBackForMs: number;
   readonly calls: { readonly total: number; readonly failed: number };
   readonly class: SignalClass;
   readonly ripeInMs: number;
@@ -166,6 +171,21 @@ export const brakes: readonly Brake[] = [
     check: ({ holderForMs, settings }) => {
       const leftMs = settings.newHolderSeconds * 1000 - holderForMs;
       return leftMs > 0 ? hold('this replica has taken over only just now', leftMs) : undefined;
+    },
+  },
+  {
+    // Nodes that could not report are taken for dead until they have reported again.
+    name: 'after-outage',
+    stopsBegun: false,
+    stopsDoomed: true,
+    holds: 'all',
+    check: ({ apiBackForMs, nodesBackForMs, settings }) => {
+      const waitMs = settings.afterOutageSeconds * 1000;
+      if (apiBackForMs < waitMs)
+        return hold('the API server could not be reached for long until just now', waitMs - apiBackForMs);
+      return nodesBackForMs < waitMs
+        ? hold('hardly any node of any domain was ready until just now', waitMs - nodesBackForMs)
+        : undefined;
     },
   },
   {

@@ -60,6 +60,12 @@ export interface FailureSettings {
   readonly staleAfterSeconds: number;
   /** A new holder of the Lease evicts nothing for so long. */
   readonly newHolderSeconds: number;
+  /** The API server could not be reached for longer: an outage, after which what it says of nodes may be old. */
+  readonly outageSeconds: number;
+  /** Nodes that are not ready in every domain of the coarsest level, as this share of it at least: an outage, too. */
+  readonly outageNodeShare: number;
+  /** After an outage nothing is evicted for so long. */
+  readonly afterOutageSeconds: number;
   /** Nothing is evicted when more of Berth's own calls failed within the window, of at least so many. */
   readonly apiFailureShare: number;
   readonly apiWindowSeconds: number;
@@ -141,6 +147,9 @@ export const defaultFailureSettings: FailureSettings = {
   poisonNodes: 2,
   staleAfterSeconds: 90,
   newHolderSeconds: 30,
+  outageSeconds: 60,
+  outageNodeShare: 0.9,
+  afterOutageSeconds: 180,
   apiFailureShare: 0.2,
   apiWindowSeconds: 60,
   apiMinCalls: 10,

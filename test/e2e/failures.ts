@@ -14,6 +14,7 @@ export const fastFailure = {
   nodeNotReadyAfterSeconds: 2,
   fencingAfterSeconds: 3,
   newHolderSeconds: 0,
+  afterOutageSeconds: 0,
   servingEvictionsPerSecond: 10,
   servingBurst: 10,
   brokenEvictionsPerSecond: 10,

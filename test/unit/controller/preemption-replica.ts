@@ -143,6 +143,7 @@ export class PreemptionReplica {
       ...time,
       health: () => ({ synced: true, stalestMs: 0 }),
       apiCalls: () => ({ total: 0, failed: 0 }),
+      apiBackForMs: () => Number.POSITIVE_INFINITY,
       mayAct,
       planAgain: () => ({ kind: 'undecided', reason: 'nobody asks' }),
       makeQueue,

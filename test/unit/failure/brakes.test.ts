@@ -30,6 +30,8 @@ const go: BrakeFacts = {
   synced: true,
   stalestMs: 1_000,
   holderForMs: hourMs,
+  apiBackForMs: Number.POSITIVE_INFINITY,
+  nodesBackForMs: Number.POSITIVE_INFINITY,
   calls: { total: 100, failed: 0 },
   class: 'certain',
   ripeInMs: 0,
@@ -93,6 +95,18 @@ t.test('every brake holds on its own side and not on the other', async t => {
     halt: { holds: [{ halted: true }], free: [] },
     stale: { holds: [{ synced: false }, { stalestMs: 90_001 }], free: [{ stalestMs: 90_000 }] },
     'new-holder': { holds: [{ holderForMs: 29_999 }], free: [{ holderForMs: 30_000 }] },
+    'after-outage': {
+      holds: [
+        { apiBackForMs: 0 },
+        { apiBackForMs: 179_999 },
+        { nodesBackForMs: 0 },
+        { nodesBackForMs: 179_999 },
+      ],
+      free: [
+        { apiBackForMs: 180_000, nodesBackForMs: 180_000 },
+        { apiBackForMs: 0, nodesBackForMs: 0, settings: { ...go.settings, afterOutageSeconds: 0 } },
+      ],
+    },
     'api-health': {
       holds: [{ calls: { total: 10, failed: 3 } }],
       free: [{ calls: { total: 10, failed: 2 } }, { calls: { total: 9, failed: 9 } }],
@@ -213,7 +227,16 @@ t.test('a group whose leader goes already is held by what forbids any act alone'
 
 t.test('an intent that is there is not held by budgets that it has been counted in', async t => {
   const begun = (facts: Partial<BrakeFacts>) => brakesOnBegun({ ...go, ...facts }).map(({ brake }) => brake);
-  t.same(begun({ holderForMs: 0, plan: undefined, ...history({ rateWaitMs: 5, inFlightOfOwner: 1 }) }), []);
+  t.same(
+    begun({
+      holderForMs: 0,
+      apiBackForMs: 0,
+      nodesBackForMs: 0,
+      plan: undefined,
+      ...history({ rateWaitMs: 5, inFlightOfOwner: 1 }),
+    }),
+    [],
+  );
   t.same(begun({ halted: true, stalestMs: hourMs, mode: 'observe' }), ['mode', 'halt', 'stale']);
 });
 

@@ -46,6 +46,7 @@ export class Replica {
   synced = true;
   stalestMs = 0;
   calls = { total: 0, failed: 0 };
+  apiBackForMs = Number.POSITIVE_INFINITY;
   room = true;
   readonly #cluster: FakeCluster;
   #dead = false;
@@ -112,6 +113,7 @@ export class Replica {
       ...time,
       health: () => ({ synced: this.synced, stalestMs: this.stalestMs }),
       apiCalls: () => this.calls,
+      apiBackForMs: () => this.apiBackForMs,
       mayAct: () => this.holds && !this.#dead,
       planAgain: (view, _, leaves) =>
         this.room && sharers(view.key).every(leaves)
