@@ -1,6 +1,11 @@
 import { z } from 'zod';
 import { faultOfWindow } from './failure/maintenance-windows.ts';
-import { defaultFailureSettings, type FailureSettings, failureModes } from './failure/settings.ts';
+import {
+  defaultFailureSettings,
+  type FailureSettings,
+  failureModes,
+  suspectModes,
+} from './failure/settings.ts';
 
 type NumberKey = {
   readonly [K in keyof FailureSettings]: FailureSettings[K] extends number ? K : never;
@@ -80,6 +85,10 @@ export const failureSchema = z
       .enum(failureModes)
       .default(defaultFailureSettings.mode)
       .describe('how far Berth goes anywhere: off, observe, cordon (plans keep off failing nodes) or evict'),
+    suspectMode: z
+      .enum(suspectModes)
+      .default(defaultFailureSettings.suspectMode)
+      .describe('how far it goes for suspect failures: observe, cordon or evict'),
     dryRun: z
       .boolean()
       .default(defaultFailureSettings.dryRun)

@@ -22,8 +22,8 @@ import { type Incarnation, isServing, memberRank } from '../failure/incarnation.
 import type { Intent } from '../failure/intent.ts';
 import { MaintenanceCalendar } from '../failure/maintenance-windows.ts';
 import { remakersOf } from '../failure/remakers.ts';
-import type { FailureMode, FailureSettings } from '../failure/settings.ts';
-import { isPreemption, type Sighting, type SignalName } from '../failure/signal.ts';
+import { type FailureMode, type FailureSettings, leastMode } from '../failure/settings.ts';
+import { isPreemption, type Sighting } from '../failure/signal.ts';
 import { seeMember } from '../failure/signals.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { decodePod, type PodInfo, podShare } from '../group/pod-info.ts';
@@ -178,7 +178,7 @@ export class FailureJudge {
       view,
       incarnation,
       evidence,
-      mode: this.#modeOf(evidence.sighting.signal, shape, view, incarnation),
+      mode: this.#modeOf(evidence.sighting, shape, view, incarnation),
     };
   }
 
@@ -463,11 +463,16 @@ export class FailureJudge {
     return { origin, groupsHit, isConfirmed: isConfirmed === true };
   }
 
-  #modeOf(signal: SignalName, shape: GroupShape, view: GroupView, incarnation: Incarnation): FailureMode {
+  #modeOf(
+    { signal, class: signalClass }: Sighting,
+    shape: GroupShape,
+    view: GroupView,
+    incarnation: Incarnation,
+  ): FailureMode {
     const { cache, settings, claims } = this.#options;
-    return isPreemption(signal)
-      ? preemptionModeOf(cache, claims, shape, view, incarnation)
-      : failureModeOf(cache, settings, shape, view, incarnation);
+    if (isPreemption(signal)) return preemptionModeOf(cache, claims, shape, view, incarnation);
+    const mode = failureModeOf(cache, settings, shape, view, incarnation);
+    return signalClass === 'suspect' ? leastMode(mode, [settings.suspectMode]) : mode;
   }
 
   #avoidOf({ incarnation }: Hurt): ReadonlyMap<string, string> {

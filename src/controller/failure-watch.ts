@@ -18,7 +18,7 @@ import { memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
-import { isPreemption } from '../failure/signal.ts';
+import { isPreemption, type SignalClass } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { resourcesShortOn } from './device-facts.ts';
@@ -163,7 +163,7 @@ export class FailureWatch {
       const device = this.#sickDevice(evidence);
       const { firstSeenMs, sighting } = evidence;
       const { cause, debounceMs, class: of } = sighting;
-      if (device === undefined || of === 'info') continue;
+      if (device === undefined || of === 'info' || !this.#keepsOff(of)) continue;
       const key = deviceKey(device);
       const known = troubles.get(key);
       const isWorse = known === undefined || (of === 'certain' && known.class === 'suspect');
@@ -177,6 +177,12 @@ export class FailureWatch {
       });
     }
     return troubles;
+  }
+
+  /** Whether new plans and claims are kept off what such a signal speaks against. */
+  #keepsOff(signalClass: SignalClass): boolean {
+    if (signalClass === 'suspect') return goesAsFarAs(this.#options.settings.suspectMode, 'cordon');
+    return signalClass === 'certain';
   }
 
   #holdersOfSick(): ReadonlyMap<DeviceKey, ReadonlyMap<string, Holder>> {
@@ -213,7 +219,7 @@ export class FailureWatch {
     if (goesAsFarAs(settings.mode, 'cordon')) {
       for (const { sighting } of this.#ledger.all()) {
         // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
-        if (!sighting.blamesNode || sighting.class === 'info' || sighting.signal === 'NodeNoExecute')
+        if (!sighting.blamesNode || !this.#keepsOff(sighting.class) || sighting.signal === 'NodeNoExecute')
           continue;
         if (cache.node(sighting.nodeName) !== undefined) excluded.set(sighting.nodeName, sighting.cause);
       }

@@ -32,7 +32,8 @@ export type BrakeName =
 /** All that the brakes look at, for one group with one fault. */
 export interface BrakeFacts {
   readonly settings: FailureSettings;
-  /** The least of what cluster, namespace, owner and leader ask for; for a preemption, what is set for those. */
+  /**
+   * The least of what cluster, namespace, owner and leader ask for, and of what is set for suspicions; for a preemption, what is set for those. */
   readonly mode: FailureMode;
   readonly signal: SignalName;
   /** Another group still needs the place. */
@@ -130,8 +131,12 @@ export const brakes: readonly Brake[] = [
     stopsBegun: true,
     stopsDoomed: true,
     holds: 'all',
-    check: ({ mode, placed }) => {
-      if (!goesAsFarAs(mode, 'evict')) return hold(`failure mode ${mode} does not evict`, lookAgainMs);
+    check: ({ mode, placed, class: signalClass, settings: { suspectMode } }) => {
+      if (!goesAsFarAs(mode, 'evict')) {
+        const isOfSuspects = signalClass === 'suspect' && mode === suspectMode;
+        const what = isOfSuspects ? `failure mode ${mode} of suspect failures` : `failure mode ${mode}`;
+        return hold(`${what} does not evict`, lookAgainMs);
+      }
       return placed
         ? undefined
         : hold('Berth does not place this group, so it does not evict it', lookAgainMs);

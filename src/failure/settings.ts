@@ -5,10 +5,20 @@ import type { DeviceTaintRow, NodeConditionRow } from './signal-tables.ts';
 export const failureModes = ['off', 'observe', 'cordon', 'evict'] as const;
 export type FailureMode = (typeof failureModes)[number];
 
+/** `cordon` only keeps plans and claims off what is suspect, `observe` only tells of it. */
+export const suspectModes = ['observe', 'cordon', 'evict'] as const satisfies readonly FailureMode[];
+export type SuspectMode = (typeof suspectModes)[number];
+
 /** Every duration and limit of device-failure handling. Durations are real time, counted from Berth's own first sight. */
 export interface FailureSettings {
   /** The furthest that Berth goes anywhere in the cluster; namespaces, owners and leaders can only ask for less. */
   readonly mode: FailureMode;
+  /**
+   * The furthest that it goes for a suspicion. `evict` all the same: a suspicion evicts only what has another place, and
+   * only after it has stood for its own time, so that a persistent fault that no agent dares to call certain does not stay
+   * under a group for ever. Whose model takes long to load, and whose agents cry wolf, turns it down to `cordon`.
+   */
+  readonly suspectMode: SuspectMode;
   /** Everything but the destructive calls. */
   readonly dryRun: boolean;
 
@@ -118,6 +128,7 @@ export interface FailureSettings {
 
 export const defaultFailureSettings: FailureSettings = {
   mode: 'observe',
+  suspectMode: 'evict',
   dryRun: false,
   maintenanceWindows: [],
   unhealthyAfterSeconds: 60,

@@ -204,6 +204,17 @@ t.test('every brake holds on its own side and not on the other', async t => {
   }
 });
 
+t.test('of suspicions it is told that the mode is theirs', async t => {
+  const settings = { ...go.settings, suspectMode: 'cordon' } as const;
+  const why = (facts: Partial<BrakeFacts>) => brakesOnNew({ ...go, settings, ...facts })[0]?.message;
+  t.match(
+    why({ mode: 'cordon', class: 'suspect' }),
+    /^failure mode cordon of suspect failures does not evict$/,
+  );
+  t.match(why({ mode: 'observe', class: 'suspect' }), /^failure mode observe does not evict$/);
+  t.match(why({ mode: 'cordon' }), /^failure mode cordon does not evict$/);
+});
+
 t.test('all brakes that hold are told, the first one first', async t => {
   t.same(heldBy({ halted: true, ripeInMs: 5, budgetsForbid: 'x' }), [
     'halt',
