@@ -20,6 +20,7 @@ import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import { isPreemption, type SignalClass } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
+import { whoTakes } from '../failure/taken-nodes.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { resourcesShortOn } from './device-facts.ts';
 import { memberFacts } from './failure-facts.ts';
@@ -55,6 +56,8 @@ export class FailureWatch {
   readonly #pools: PoolWatch;
   /** By node, the pods that its kubelet refused and when that was seen. */
   readonly #refused = new Map<string, Map<string, number>>();
+  /** Nodes that others take away, and the sentence about it. */
+  readonly #taken = new Map<string, string>();
   #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
   #excluded = '';
   #isOut = false;
@@ -77,6 +80,9 @@ export class FailureWatch {
   lookAtNode(name: string): readonly string[] {
     const { cache, settings, nowMs } = this.#options;
     const node = cache.node(name);
+    const taken = node && whoTakes(node);
+    if (taken === undefined) this.#taken.delete(name);
+    else this.#taken.set(name, taken);
     const groups = new Set<string>();
     for (const pod of cache.podsOn(name)) {
       const { membership } = pod;
@@ -206,8 +212,8 @@ export class FailureWatch {
   }
 
   /**
-   * Nodes that no plan may use: those with a fault now, and for a while those that cost a group its place, unless the group
-   * is to blame for them.
+   * Nodes that no plan may use: those with a fault now, those that others take away, and for a while those that cost a group
+   * its place, unless the group is to blame for them.
    */
   excludeNodes(
     intents: readonly Intent[],
@@ -223,6 +229,7 @@ export class FailureWatch {
           continue;
         if (cache.node(sighting.nodeName) !== undefined) excluded.set(sighting.nodeName, sighting.cause);
       }
+      for (const [name, taken] of this.#taken) if (!excluded.has(name)) excluded.set(name, taken);
       for (const { avoid, times, group } of intents) {
         if (wallMs - times.intent >= settings.excludeMinutes * 60_000) continue;
         for (const { node, nodeUid, cause } of avoid)
@@ -312,6 +319,7 @@ export class FailureWatch {
     );
     for (const name of this.#known.keys())
       if (cache.node(name) === undefined && !remembered.has(name)) this.#known.delete(name);
+    for (const name of this.#taken.keys()) if (cache.node(name) === undefined) this.#taken.delete(name);
     const uids = new Set([...cache.allNodes()].map(node => node.uid));
     for (const uid of this.#wereReady) if (!uids.has(uid)) this.#wereReady.delete(uid);
   }
