@@ -146,6 +146,11 @@ export const failureSchema = z
       'a device is kept off new claims once evidence against it has stood for so long',
     ),
     probationSeconds: number('probationSeconds', 'and until it has been well for so long'),
+    lastChoiceHours: number(
+      'lastChoiceHours',
+      'plans use a device or node that has come back last for so long',
+      { max: 720 },
+    ),
     flapCount: count('flapCount', 'a device that went bad so often', 2),
     flapWindowSeconds: number('flapWindowSeconds', 'within so long', { min: 1 }),
     quarantineHours: number('quarantineHours', 'is kept off new claims for so long, well or not', {

@@ -154,6 +154,10 @@ export class ClusterCache {
   readonly #largestWorker = new Map<string, Resources>();
 
   #excludedNodes: ReadonlyMap<string, string> = new Map();
+  #lastChoice: {
+    readonly nodes: ReadonlySet<string>;
+    readonly devices: ReadonlyMap<DeviceKey, string>;
+  } = { nodes: new Set(), devices: new Map() };
   #nodesVersion = 0;
   /** Nodes whose record has changed since the last snapshot. */
   readonly #staleRecords = new Set<string>();
@@ -353,6 +357,19 @@ export class ClusterCache {
       this.#changes.room = true;
     }
     this.#settle();
+  }
+
+  /** Nodes that plans should use last, and devices with the node of each: they have come back from a failure. */
+  get lastChoice(): {
+    readonly nodes: ReadonlySet<string>;
+    readonly devices: ReadonlyMap<DeviceKey, string>;
+  } {
+    return this.#lastChoice;
+  }
+
+  /** Nobody waits for what this changes, so nobody is told. */
+  setLastChoice(change: Partial<ClusterCache['lastChoice']>): void {
+    this.#lastChoice = { ...this.#lastChoice, ...change };
   }
 
   /** Devices that no plan may use, though they may be published as healthy: as if a rule tainted them. */

@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import type { DeviceTaintRule } from '../api/dra.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
+import { Comebacks } from '../failure/comebacks.ts';
 import { isKeptOff, isPublished } from '../failure/device-signals.ts';
 import { type DeviceTrouble, type Exclusion, Exclusions } from '../failure/exclusions.ts';
 import type { Intent } from '../failure/intent.ts';
@@ -50,6 +51,7 @@ export interface DeviceSights {
 /** So many rules are written at a time, and again after a moment. */
 const writesPerPass = 20;
 const askAgainMs = 600_000;
+const hourMs = 3_600_000;
 const nextPassMs = 500;
 const afterFailureMs = 5_000;
 const rulesKey = 'rules';
@@ -66,11 +68,14 @@ export class DeviceExclusions {
   /** When an administrator was first seen to vouch for a device; wall clock. */
   readonly #vouched = new Map<DeviceKey, number>();
   readonly #patience = new ApiPatience();
+  /** By device key. */
+  readonly #comebacks: Comebacks;
   #served: { readonly is: boolean; readonly atMs: number } | undefined;
 
   constructor(options: DeviceExclusionsOptions) {
     this.#options = options;
     this.#exclusions = new Exclusions(options.settings);
+    this.#comebacks = new Comebacks(options.settings.lastChoiceHours * hourMs);
   }
 
   /** Takes what is seen now. Milliseconds until time alone changes something. */
@@ -94,6 +99,10 @@ export class DeviceExclusions {
     );
     const current = this.#exclusions.current();
     cache.setExcludedDevices(new Map(current.map(({ key, device }) => [key, device])));
+    for (const { reason, exclusion } of changes.released)
+      if (reason === 'recovered' || reason === 'withdrawn') this.#comebacks.cameBack(exclusion.key, now);
+    for (const key of vouchedFor) this.#comebacks.forget(key);
+    cache.setLastChoice({ devices: this.#lastChoice(intents, now, wall) });
     if (acts()) {
       for (const exclusion of changes.excluded) report.excluded(exclusion);
       for (const release of changes.released) report.released(release);
@@ -231,6 +240,27 @@ export class DeviceExclusions {
       all.set(key, { device, class: ofClass, cause, firstSeenMs, debounceMs: 0, holders });
     }
     return all;
+  }
+
+  /**
+   * Devices that have come back of late, with the node of each; those of several nodes are left out. After a restart the
+   * records tell of those that cost a group its place.
+   */
+  #lastChoice(intents: readonly Intent[], now: number, wall: number): ReadonlyMap<DeviceKey, string> {
+    const { cache, settings } = this.#options;
+    const forMs = settings.lastChoiceHours * hourMs;
+    const keys = new Set<string>(this.#comebacks.lately(now));
+    for (const { device, signal, times } of intents) {
+      if (device === undefined || signal === 'Preempted') continue;
+      const key = deviceKey(device);
+      const isVouchedFor = times.intent <= (this.#vouched.get(key) ?? Number.NEGATIVE_INFINITY);
+      if (wall - times.intent < forMs && !isVouchedFor) keys.add(key);
+    }
+    const found = new Map<DeviceKey, string>();
+    if (keys.size === 0) return found;
+    for (const { reach, devices } of cache.allSlices())
+      if (reach.kind === 'node') for (const { key } of devices) if (keys.has(key)) found.set(key, reach.name);
+    return found;
   }
 
   #vouchedFor(wall: number): ReadonlySet<DeviceKey> {

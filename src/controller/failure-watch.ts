@@ -12,6 +12,7 @@ import {
   massFailure,
 } from '../failure/breakers.ts';
 import type { Claims } from '../failure/claim.ts';
+import { Comebacks } from '../failure/comebacks.ts';
 import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failure/evidence.ts';
 import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
 import { memberRank } from '../failure/incarnation.ts';
@@ -37,6 +38,7 @@ export interface FailureWatchOptions {
   readonly intents: Intents;
 }
 
+const hourMs = 3_600_000;
 /** The count of bad devices may be so old: a storm of signals must not make each decision count them all. */
 const tallyMs = 100;
 
@@ -59,6 +61,8 @@ export class FailureWatch {
   /** Nodes that others take away, and the sentence about it. */
   readonly #taken = new Map<string, string>();
   #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
+  /** By node UID. */
+  readonly #comebacks: Comebacks;
   #excluded = '';
   #isOut = false;
   #backMs: number | undefined;
@@ -66,6 +70,7 @@ export class FailureWatch {
   constructor(options: FailureWatchOptions) {
     this.#options = options;
     const { cache, settings, nowMs } = options;
+    this.#comebacks = new Comebacks(settings.lastChoiceHours * hourMs);
     const ledger = new EvidenceLedger(settings.badNodeWindowSeconds * 1000);
     this.#ledger = ledger;
     this.#pools = new PoolWatch({ cache, settings, ledger, nowMs });
@@ -222,25 +227,46 @@ export class FailureWatch {
   ): void {
     const { cache, settings } = this.#options;
     const excluded = new Map<string, string>();
+    const failing = new Map<string, number>();
+    const before = new Set<string>();
     if (goesAsFarAs(settings.mode, 'cordon')) {
-      for (const { sighting } of this.#ledger.all()) {
+      for (const { sighting, firstSeenMs } of this.#ledger.all()) {
         // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
         if (!sighting.blamesNode || !this.#keepsOff(sighting.class) || sighting.signal === 'NodeNoExecute')
           continue;
-        if (cache.node(sighting.nodeName) !== undefined) excluded.set(sighting.nodeName, sighting.cause);
+        const { nodeName, cause, debounceMs } = sighting;
+        const uid = cache.node(nodeName)?.uid;
+        if (uid === undefined) continue;
+        excluded.set(nodeName, cause);
+        failing.set(uid, Math.min(failing.get(uid) ?? Number.POSITIVE_INFINITY, firstSeenMs + debounceMs));
       }
       for (const [name, taken] of this.#taken) if (!excluded.has(name)) excluded.set(name, taken);
       for (const { avoid, times, group } of intents) {
-        if (wallMs - times.intent >= settings.excludeMinutes * 60_000) continue;
-        for (const { node, nodeUid, cause } of avoid)
-          if (!isPoisoned(group, node) && cache.node(node)?.uid === nodeUid && !excluded.has(node))
-            excluded.set(node, cause);
+        const backForMs = wallMs - times.intent - settings.excludeMinutes * 60_000;
+        if (backForMs >= settings.lastChoiceHours * hourMs && backForMs >= 0) continue;
+        for (const { node, nodeUid, cause } of avoid) {
+          if (isPoisoned(group, node) || cache.node(node)?.uid !== nodeUid) continue;
+          // The records tell of a comeback also after a restart, but only of what cost a group its place.
+          if (backForMs >= 0) before.add(node);
+          else if (!excluded.has(node)) excluded.set(node, cause);
+        }
       }
     }
+    this.#publishLastChoice(failing, before);
     const text = JSON.stringify([...excluded].sort());
     if (text === this.#excluded) return;
     this.#excluded = text;
     cache.setExcludedNodes(excluded);
+  }
+
+  /** @param recorded nodes that have come back by what the records say */
+  #publishLastChoice(failing: ReadonlyMap<string, number>, recorded: ReadonlySet<string>): void {
+    const { cache, settings, nowMs } = this.#options;
+    this.#comebacks.update(failing, nowMs());
+    const uids = this.#comebacks.lately(nowMs());
+    const nodes = new Set(recorded);
+    if (uids.size > 0) for (const { name, uid } of cache.allNodes()) if (uids.has(uid)) nodes.add(name);
+    cache.setLastChoice({ nodes: settings.lastChoiceHours > 0 ? nodes : new Set() });
   }
 
   /** Labels of a node, or those that it had before it went; undefined for one that was never seen with a part in this. */

@@ -14,6 +14,7 @@ import { type GroupPlan, type PlanInput, planGroup } from '../planner/plan.ts';
 import { withDevices } from '../planner/plan-devices.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
 import { nearestDomain, type Reservation, reservedNodes } from '../planner/reservation.ts';
+import { withLastChoiceLast } from './last-choice.ts';
 import { byPriorityThenAge, firstAged, type Waiting } from './waiting-line.ts';
 
 /** What became of one that waits. */
@@ -159,7 +160,14 @@ export class WaitingList {
     const lastPlace = input.key === undefined ? undefined : this.#lastPlaces.get(input.key);
     const warmNodes = input.warmNodes ?? lastPlace ?? [];
     const memo = this.#memo;
-    const result = planGroup({ ...input, memo, snapshot, neighbours, objective, warmNodes });
+    const asked = { ...input, memo, snapshot, neighbours, objective, warmNodes };
+    const first = planGroup(asked);
+    const result =
+      first.kind === 'plan'
+        ? withLastChoiceLast(first, this.#options.cache.lastChoice, input.fixed, nodes =>
+            planGroup({ ...asked, excludedNodes: withNodes(input.excludedNodes, nodes) }),
+          )
+        : first;
     const outcome =
       result.kind === 'plan' ? 'planned' : result.kind === 'rejection' ? 'rejected' : 'undecided';
     this.#options.onPlanned((this.#options.nowMs() - startedMs) / 1000, outcome);
@@ -339,6 +347,15 @@ export class WaitingList {
     if (impossible === undefined) return { reason: result.code, message };
     return { reason: 'NeverFits', message: `${message}; ${impossible.message}` };
   }
+}
+
+function withNodes(
+  excluded: ReadonlyMap<string, string> | undefined,
+  nodes: ReadonlySet<string>,
+): ReadonlyMap<string, string> {
+  const all = new Map([...nodes].map(node => [node, 'has come back from a failure']));
+  for (const [node, cause] of excluded ?? []) all.set(node, cause);
+  return all;
 }
 
 /** Those refused in this round that look for the groups of the owner of one that has just got its place. */

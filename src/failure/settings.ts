@@ -56,6 +56,8 @@ export interface FailureSettings {
   readonly excludeAfterSeconds: number;
   /** It comes back when it has been well for so long. */
   readonly probationSeconds: number;
+  /** And for so long a device or node that has come back is planned on last. */
+  readonly lastChoiceHours: number;
   /** A device that went bad so often within the window stays excluded for `quarantineHours`. */
   readonly flapCount: number;
   readonly flapWindowSeconds: number;
@@ -150,6 +152,7 @@ export const defaultFailureSettings: FailureSettings = {
   reserveMinutes: 10,
   excludeAfterSeconds: 3,
   probationSeconds: 600,
+  lastChoiceHours: 24,
   flapCount: 3,
   flapWindowSeconds: 1800,
   quarantineHours: 24,

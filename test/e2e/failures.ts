@@ -25,6 +25,7 @@ export const fastFailure = {
   restartsPerDay: 50,
   // Faults follow each other on one fleet, whose devices must not run out.
   probationSeconds: 1,
+  lastChoiceHours: 0,
   flapWindowSeconds: 1,
   poisonDevices: 50,
   poisonNodes: 50,

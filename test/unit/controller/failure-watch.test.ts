@@ -3,10 +3,12 @@ import type { Pod } from '../../../src/api/kubernetes.ts';
 import { decodeNode } from '../../../src/cluster/node-info.ts';
 import { FailureWatch } from '../../../src/controller/failure-watch.ts';
 import { noClaims } from '../../../src/failure/claim.ts';
+import type { Intent } from '../../../src/failure/intent.ts';
 import { defaultFailureSettings } from '../../../src/failure/settings.ts';
 import { nodeOf } from '../../builders/fleet.ts';
 import { decode } from '../../builders/planning.ts';
 import { FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
+import { intentOf } from '../failure/intents.ts';
 
 function watchOf(cluster: FakeCluster) {
   const cache = cluster.cache();
@@ -58,6 +60,51 @@ t.test(
     t.same([...cache.excludedNodes], [], 'after ten minutes without another one');
   },
 );
+
+t.test('a node that has failed and come back is used last for a day', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 3), 8);
+  const { cache, watch, pass } = watchOf(cluster);
+  const lastChoice = (intents: readonly Intent[] = [], wallMs = 0) => {
+    for (const name of cluster.nodes.keys()) watch.lookAtNode(name);
+    watch.excludeNodes(intents, wallMs);
+    return [...cache.lastChoice.nodes].sort();
+  };
+  const set = (node: string, status: 'True' | 'Unknown') => {
+    cluster.setReady(node, status);
+    cluster.show(cache);
+  };
+  t.same(lastChoice(), []);
+  set('n1', 'Unknown');
+  t.same(lastChoice(), []);
+  pass(59_000);
+  set('n1', 'True');
+  t.same(lastChoice(), [], 'what passed before it counted was no failure');
+  set('n1', 'Unknown');
+  t.same(lastChoice(), []);
+  pass(61_000);
+  t.same(lastChoice(), []);
+  set('n1', 'True');
+  t.same(lastChoice(), ['n1']);
+  pass(23 * 3_600_000);
+  t.same(lastChoice(), ['n1']);
+  pass(3_600_000);
+  t.same(lastChoice(), []);
+
+  const minuteMs = 60_000;
+  const uid = cache.node('n2')?.uid ?? '';
+  const evicted = intentOf({
+    avoid: [{ node: 'n2', nodeUid: uid, cause: 'it failed' }],
+    times: { intent: 0 },
+  });
+  t.same(lastChoice([evicted], 59 * minuteMs), [], 'while it is excluded there is no choice');
+  t.same(lastChoice([evicted], 60 * minuteMs), ['n2'], 'the records tell of it after a restart');
+  t.same(lastChoice([evicted], 25 * 60 * minuteMs), []);
+  const other = intentOf({
+    avoid: [{ node: 'n2', nodeUid: 'another', cause: 'it failed' }],
+    times: { intent: 0 },
+  });
+  t.same(lastChoice([other], 60 * minuteMs), [], 'another node had that name');
+});
 
 t.test('a node whose device plugin offers less than is in use is suspect while that lasts', async t => {
   const cluster = new FakeCluster(groupsOf(1, 3), 8);

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { presetFleet } from '../../../hack/bed/fleet-presets.ts';
-import { berth } from '../../../src/api/names.ts';
+import { berth, k8s } from '../../../src/api/names.ts';
 import { ImpossibleDemands } from '../../../src/cache/impossible-demands.ts';
 import { type LineOutcome, WaitingList } from '../../../src/controller/waiting-list.ts';
 import { decodeLeaderWorkerSet } from '../../../src/group/owner.ts';
@@ -78,6 +78,32 @@ t.test('a group that keeps racks for itself shares none, whoever comes first', a
   come('last', {});
   come('none', { [berth.exclusiveTopology]: 'rack' });
   t.match(await pass(), ['last-0: e', /^none-0 waits: .*4 in one rack with other groups/]);
+});
+
+t.test('what has come back from a failure is used last, and is used when there is nothing else', async t => {
+  const inOneRack = { [berth.requiredTopology]: 'rack' };
+  const { cache, come, pass } = world();
+  cache.setLastChoice({ nodes: new Set(['a']) });
+  come('one', {});
+  t.same(await pass(), ['one-0: b'], 'another host of the same rack');
+  cache.setLastChoice({ nodes: new Set(['c']) });
+  come('two', inOneRack, { size: 2 });
+  t.same(await pass(), ['two-0: e f'], 'another rack');
+  come('three', inOneRack, { size: 2 });
+  t.same(await pass(), ['three-0: c d'], 'there is no other rack');
+  cache.setLastChoice({ nodes: new Set(['a', 'c']) });
+  come('four', {});
+  t.same(await pass(), ['four-0: a'], 'nor another host');
+});
+
+t.test('a group is not spread wider to do without what has come back', async t => {
+  const { cache, come, pass } = world();
+  for (const name of ['x', 'y'])
+    come(name, {}, { worker: { gpu: 8, nodeSelector: { [k8s.hostname]: name === 'x' ? 'c' : 'e' } } });
+  t.same(await pass(), ['x-0: c', 'y-0: e']);
+  cache.setLastChoice({ nodes: new Set(['a']) });
+  come('pair', { [berth.preferredTopology]: 'rack' }, { size: 2 });
+  t.same(await pass(), ['pair-0: a b']);
 });
 
 t.test('groups of one owner are spread over racks: rather, or by all means', async t => {
