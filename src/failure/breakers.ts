@@ -16,7 +16,7 @@ export type BreakerState = 'closed' | 'tripped' | 'half-open';
 export interface TrippedBreaker {
   readonly name: BreakerName;
   readonly trippedAtMs: number;
-  /** When a node or device last went bad; wall clock. */
+  /** When a node or device last went bad, or so many were bad at once; wall clock. */
   readonly lastBadAtMs: number;
   readonly reason: string;
 }
@@ -131,7 +131,9 @@ export function judgeBreaker(
 ): BreakerVerdict {
   const { name, reason } = reading;
   if (reason !== undefined) {
-    const lastBadAtMs = Math.max(reading.lastBadAtMs ?? nowMs, kept?.lastBadAtMs ?? 0);
+    // A mass failure may stand for hours: it is not quiet before it is over, and who comes back last looks bad until then.
+    const lastMs = isMass(name) ? Math.round(nowMs) : (reading.lastBadAtMs ?? nowMs);
+    const lastBadAtMs = Math.max(lastMs, kept?.lastBadAtMs ?? 0);
     return { state: 'tripped', keep: { name, trippedAtMs: kept?.trippedAtMs ?? nowMs, lastBadAtMs, reason } };
   }
   if (kept === undefined) return { state: 'closed', keep: undefined };
@@ -149,6 +151,11 @@ export function judgeBreaker(
   if (failed.length > 0) return { state: 'tripped', keep: { ...keep, lastBadAtMs: Math.max(...failed) } };
   if (trials.some(trial => trial.outcome === 'recovered')) return { state: 'closed', keep: undefined };
   return reading.anyBad ? { state: 'half-open', keep } : { state: 'closed', keep: undefined };
+}
+
+/** Counts what is bad now, while the others count what went bad within a window. */
+function isMass(name: BreakerName): boolean {
+  return name === 'mass-failure' || name === 'device-mass';
 }
 
 /** Nodes by domain path at a depth; those without a label for its own level are in no domain of it. */

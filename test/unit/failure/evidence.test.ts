@@ -174,6 +174,22 @@ t.test(
   },
 );
 
+t.test(
+  'what is bad in masses is not quiet as long as it stands, however long nothing new goes bad',
+  async t => {
+    const quietMs = defaultFailureSettings.breakerQuietSeconds * 1000;
+    for (const name of ['mass-failure', 'device-mass'] as const) {
+      const stands = { name, reason: 'too many at once', lastBadAtMs: 1_000, anyBad: true };
+      const over = { ...stands, reason: undefined };
+      const endsMs = 3 * quietMs;
+      const { keep } = judgeBreaker(stands, undefined, [], endsMs, defaultFailureSettings);
+      const at = (nowMs: number) => judgeBreaker(over, keep, [], nowMs, defaultFailureSettings).state;
+      t.equal(at(endsMs + quietMs - 1), 'tripped', 'who is last to come back looks bad until then');
+      t.equal(at(endsMs + quietMs), 'half-open');
+    }
+  },
+);
+
 t.test('the health of calls is counted over a window, and budgets do not count', async t => {
   const calls = new CallWindow(60_000);
   for (let i = 0; i < 10; i += 1) calls.add(i < 3, i * 1_000);
