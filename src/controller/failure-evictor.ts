@@ -250,8 +250,9 @@ export class FailureEvictor {
     const [leader, live] = await Promise.all([writes.livePod(ref), writes.liveStatefulSet(set)]);
     const leaderStays =
       leader?.metadata.uid === intent.leaderUid && leader.metadata.deletionTimestamp === undefined;
+    if (leaderStays) return this.#hold(stored, 'EvictionHeld', this.#toldToGo(stored), lookAgainMs);
     const isOld = live?.metadata.uid === setUid && controllerOf(live.metadata)?.uid === intent.leaderUid;
-    if (leaderStays || !isOld || live.metadata.deletionTimestamp !== undefined) return later(lookAgainMs);
+    if (!isOld || live.metadata.deletionTimestamp !== undefined) return later(lookAgainMs);
     const goingForMs = this.#options.wallMs() - (intent.times.evicted ?? 0);
     if (goesInForeground(leader, intent.leaderUid) && goingForMs < collectorMs) return later(lookAgainMs);
     if (await isHalted())
@@ -263,6 +264,11 @@ export class FailureEvictor {
       return this.#refused(stored, error);
     }
     return later(lookAgainMs);
+  }
+
+  /** Of a record that somebody has edited: Berth writes that phase only when the leader goes. */
+  #toldToGo({ name, intent }: StoredIntent): string {
+    return `its intent ${name} says that ${intent.leaderName} was told to go, which it was not; delete that ConfigMap to let Berth decide anew`;
   }
 
   /** What the API server's answer to a destructive call means. What may have been done after all shows by itself. */

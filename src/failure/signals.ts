@@ -14,6 +14,10 @@ export const outOfServiceTaint = 'node.kubernetes.io/out-of-service';
 /** Reasons of a DisruptionTarget condition that speak against the node, not for a drain or a preemption. */
 const nodeBlamingReasons: readonly string[] = ['DeletionByTaintManager', 'DeletionByDeviceTaintManager'];
 
+const maxCauseLength = 500;
+const controls = /\p{Cc}/u;
+const controlRuns = /\p{Cc}+/gu;
+
 /** All signals. A new one is a new row. */
 export const signals: readonly Signal[] = [
   ...deviceSignals,
@@ -149,7 +153,25 @@ function sightings(
   findings: readonly Finding[],
   at: Pick<Sighting, 'nodeName' | 'nodeUid' | 'podUid'>,
 ): readonly Sighting[] {
-  return findings.map(finding => ({ signal: name, class: signalClass, ...at, ...finding }));
+  return findings.map(finding => ({
+    signal: name,
+    class: signalClass,
+    ...at,
+    ...finding,
+    cause: plainText(finding.cause),
+  }));
+}
+
+/** What agents say ends up in events, conditions and intents, which have limits, and on terminals. */
+function plainText(text: string): string {
+  if (text.length <= maxCauseLength && !controls.test(text)) return text;
+  const plain = text
+    .slice(0, maxCauseLength + 1)
+    .replace(controlRuns, ' ')
+    .toWellFormed();
+  return plain.length <= maxCauseLength
+    ? plain
+    : `${plain.slice(0, maxCauseLength - 1).toWellFormed()}\u2026`;
 }
 
 /**

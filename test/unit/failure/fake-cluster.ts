@@ -99,6 +99,8 @@ export class FakeCluster implements ApiClient {
   /** Whether the API server serves DeviceTaintRules, and what was done to them: `create <name>` or `delete <name>`. */
   servesTaintRules = false;
   readonly ruleWrites: string[] = [];
+  /** What kubelets say of devices that are not well, by UID of the pod. */
+  readonly messages = new Map<string, string>();
   /** By name of the set; 0 for others. */
   readonly priorities = new Map<string, number>();
   readonly #gated: boolean;
@@ -599,7 +601,8 @@ export class FakeCluster implements ApiClient {
     const [name, resourceID] = this.#claims
       ? ['claim:gpus', `${deviceDriver}/${pod.spec.nodeName}/gpu-1`]
       : ['nvidia.com/gpu', 'GPU-0'];
-    const resources = [{ resourceID, health }];
+    const message = state.unhealthy ? this.messages.get(pod.metadata.uid ?? '') : undefined;
+    const resources = [{ resourceID, health, ...(message !== undefined && { message }) }];
     return {
       ...pod,
       metadata: {
