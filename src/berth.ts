@@ -6,6 +6,7 @@ import type { BerthOptions } from './berth-options.ts';
 import { ClusterCache } from './cache/cluster-cache.ts';
 import { ImpossibleDemands } from './cache/impossible-demands.ts';
 import { topologyLevels } from './config.ts';
+import { mayAct as mayActBy } from './controller/acting.ts';
 import { makeFailureResponse } from './failure-response.ts';
 import { sleep, systemClock } from './kube/clock.ts';
 import { LeaseElection } from './kube/lease-election.ts';
@@ -35,8 +36,6 @@ export interface Berth {
   stop(): Promise<void>;
 }
 
-/** Decisions made on knowledge older than this could place twice on one node; a healthy quiet watch has a bookmark every minute. */
-const stalenessLimitMs = 120_000;
 /** Should a change ever be missed, everything is looked at again this often. */
 const reviewEveryMs = 30_000;
 
@@ -95,10 +94,14 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
       preemption.standDown();
     },
   });
-  const isFresh = (nowMs: number) =>
-    reflectors.every(reflector => reflector.stalenessMs(nowMs) < stalenessLimitMs);
+  const stalestMs = () => Math.max(...reflectors.map(reflector => reflector.stalenessMs(clock.nowMs())));
   const mayAct = () =>
-    !config.observeOnly && acting && lease.isHolder(clock.nowMs()) && isFresh(clock.nowMs());
+    mayActBy({
+      observeOnly: config.observeOnly,
+      hasRead: acting,
+      isHolder: lease.isHolder(clock.nowMs()),
+      stalestMs: stalestMs(),
+    });
   const announcements = makeAnnouncements(options, cache, clock, identity);
   const { controller, waiting, explainer } = makePlacement({
     ...options,
@@ -112,7 +115,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   });
   const health = () => ({
     synced: allSynced(),
-    stalestMs: Math.max(...reflectors.map(reflector => reflector.stalenessMs(clock.nowMs()))),
+    stalestMs: stalestMs(),
   });
   const failure = makeFailureResponse({
     ...options,

@@ -38,6 +38,8 @@ export interface FailureBookOptions {
   /** Asked right before every write. */
   readonly mayAct: () => boolean;
   readonly readings: (wallMs: number) => readonly BreakerReading[];
+  /** Everything was read, and lately: only then does it mean something that nothing bad is seen. */
+  readonly isFresh: () => boolean;
   /** An administrator has deleted the ConfigMap of a breaker. */
   readonly onReset: (name: BreakerName) => void;
 }
@@ -180,11 +182,12 @@ export class FailureBook {
   }
 
   async #keepBreakers(): Promise<void> {
-    const { store, mayAct } = this.#options;
+    const { store, mayAct, isFresh } = this.#options;
     const states = this.breakerStates();
     for (const [name, { tripped, written }] of [...this.#breakers]) {
       if (!mayAct()) return;
       if (states[name] === 'closed') {
+        if (!isFresh()) continue;
         if (written !== undefined) await store.reset(name);
         this.#breakers.delete(name);
       } else if (JSON.stringify(tripped) !== JSON.stringify(written)) {

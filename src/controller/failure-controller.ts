@@ -60,7 +60,7 @@ export class FailureController {
     this.#time = new SteadyTime(given.nowMs, given.wallMs);
     const options = { ...given, wallMs: () => this.#time.wallMs() };
     this.#options = options;
-    const { cache, settings, claims, store, nowMs, wallMs, mayAct } = options;
+    const { cache, settings, claims, store, nowMs, wallMs, mayAct, health } = options;
     const watch = new FailureWatch({
       cache,
       settings,
@@ -74,6 +74,10 @@ export class FailureController {
       wallMs,
       mayAct,
       readings: now => watch.readings(now),
+      isFresh: () => {
+        const { synced, stalestMs } = health();
+        return synced && stalestMs <= settings.staleAfterSeconds * 1000;
+      },
       onReset: name => watch.acknowledge(name),
     });
     const holderForMs = () => (this.#holderSinceMs === undefined ? 0 : nowMs() - this.#holderSinceMs);

@@ -35,8 +35,8 @@ export interface FailureEvictorOptions {
   readonly isHalted: () => Promise<boolean>;
   /** By rank, the devices that members would have on these nodes if their group had left; undefined where it has no claims. */
   readonly devicesFor?: (view: GroupView, nodes: readonly string[]) => readonly SeatDevices[] | undefined;
-  /** Age of the oldest view of any resource. */
-  readonly health: () => { readonly stalestMs: number };
+  /** Whether everything was read once, and the age of the oldest view of any resource. */
+  readonly health: () => { readonly synced: boolean; readonly stalestMs: number };
 }
 
 /** More steps than a group can go through at once; a fault in the steps must not make a hot loop. */
@@ -235,7 +235,8 @@ export class FailureEvictor {
     const { mode } = isPreemption(stored.intent.signal) ? claims : settings;
     if (settings.dryRun || !goesAsFarAs(mode, 'evict'))
       return this.#hold(stored, 'EvictionHeld', 'the configuration allows no destructive call', refusedMs);
-    if (health().stalestMs > settings.staleAfterSeconds * 1000) return later(lookAgainMs);
+    const { synced, stalestMs } = health();
+    if (!synced || stalestMs > settings.staleAfterSeconds * 1000) return later(lookAgainMs);
     const waitMs = (this.#refusedUntil.get(stored.intent.leaderUid) ?? 0) - wallMs();
     return waitMs > 0 ? later(Math.min(waitMs, refusedMs)) : undefined;
   }

@@ -48,3 +48,24 @@ function faultsIn(file: string): ReadonlySet<number> {
   const text = readFileSync(join(tests, file), 'utf8');
   return new Set([...text.matchAll(/(?<=['"`]|, )fault (\d+)[:,]/g)].map(([, number]) => Number(number)));
 }
+
+t.test('each destructive call on old knowledge has its test, and stands in the table', async t => {
+  const [, calls = ''] = readFileSync(join(tests, 'faults.md'), 'utf8').split('# Destructive calls');
+  const listed = calls.split('\n').flatMap(line => {
+    const [, , sender = '', name = '', file = ''] = line.split('|').map(cell => cell.trim());
+    return /^`.+`$/.test(sender) ? [{ sender: sender.slice(1, -1), name, file: file.slice(1, -1) }] : [];
+  });
+  t.ok(listed.length > 0);
+  for (const { name, file } of listed)
+    t.ok(readFileSync(join(tests, file), 'utf8').includes(name), `"${name}" is in ${file}`);
+  const source = join(tests, '../src');
+  const senders = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter(
+    name =>
+      name.endsWith('.ts') && /method: 'DELETE'|\/eviction`/.test(readFileSync(join(source, name), 'utf8')),
+  );
+  for (const name of [...senders, ...listed.map(({ sender }) => sender)])
+    t.ok(
+      listed.some(({ sender }) => sender === name),
+      `${name} is in the table`,
+    );
+});

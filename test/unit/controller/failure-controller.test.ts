@@ -394,6 +394,7 @@ t.test('what the book knows', async t => {
       { name: 'mass-failure', reason: undefined, lastBadAtMs: 0, anyBad: true },
       { name: 'domain-failure', reason: undefined, lastBadAtMs: 0, anyBad: true },
     ],
+    isFresh: () => true,
     onReset: name => resets.push(name),
   });
   await book.refresh();

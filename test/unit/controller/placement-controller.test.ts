@@ -354,6 +354,33 @@ t.test('who may not act writes nothing, and nothing is lost by that', async t =>
   t.equal(w.writes.length, 1);
 });
 
+t.test('who may not act makes nobody anew whose place is gone, and does when it may', async t => {
+  for (const rank of [0, 1]) {
+    let acts = true;
+    const w = world({ mayAct: () => acts });
+    addOwner(w);
+    w.see(group.leader());
+    await w.clock.advance(50);
+    await w.answer();
+    if (rank === 0) w.see(leaderAfter(w.writes[0], { pinnedTo: 'a' }));
+    else w.see(leaderAfter(w.writes[0], { node: 'a' }), group.worker(1, { gated: false, pinnedTo: 'b' }));
+    await w.clock.advance(50);
+    acts = false;
+    const node = w.cache.node(rank === 0 ? 'a' : 'b');
+    if (node === undefined) throw new Error('there is no such node');
+    w.cache.nodes.remove(node);
+    await w.clock.advance(60_000);
+    const deletions = () => w.writes.filter(({ kind }) => kind === 'delete').length;
+    t.equal(deletions(), 0);
+    acts = true;
+    w.controller.reviewAll();
+    await w.clock.advance(50);
+    await w.answer();
+    await w.clock.advance(50);
+    t.equal(deletions(), 1, `rank ${rank}`);
+  }
+});
+
 t.test('groups with claims', async t => {
   const claiming = new LwsGroup({ size: 2, worker: { cpu: 1, claims: { devices: 'pair' } } });
   const claimOf = (pod: Pod, more: Partial<ClaimParts> = {}): ClaimParts => ({

@@ -44,6 +44,8 @@ export class PreemptionReplica {
   /** What is told on leaders that wait, by pod. */
   readonly waits = new Map<string, string>();
   readonly requests: ApiRequest[] = [];
+  synced = true;
+  stalestMs = 0;
   readonly #cluster: FakeCluster;
   #dead = false;
 
@@ -141,7 +143,7 @@ export class PreemptionReplica {
         },
       }),
       ...time,
-      health: () => ({ synced: true, stalestMs: 0 }),
+      health: () => ({ synced: this.synced, stalestMs: this.stalestMs }),
       apiCalls: () => ({ total: 0, failed: 0 }),
       apiBackForMs: () => Number.POSITIVE_INFINITY,
       mayAct,

@@ -49,7 +49,8 @@ t.test('no plan uses such a node while it is taken, where the mode goes as far a
   const start = (mode: FailureMode) => {
     const cache = new FakeCluster(groupsOf(1, 2), 4).cache();
     const settings = { ...defaultFailureSettings, mode };
-    return { cache, watch: new FailureWatch({ cache, settings, claims: noClaims, nowMs: () => 0 }) };
+    const watch = new FailureWatch({ cache, settings, claims: noClaims, nowMs: () => 0, intents: () => [] });
+    return { cache, watch };
   };
   for (const [mode, excludes] of [
     ['observe', false],
