@@ -203,6 +203,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     queues: () => [
       { queue: 'placement', depth: controller.queueDepth },
       { queue: 'failure', depth: failure.queueDepth },
+      { queue: 'service-gates', depth: failure.gatesDepth },
       { queue: 'preemption', depth: preemption.queueDepth },
     ],
     isLeaseHolder: () => lease.isHolder(clock.nowMs()),

@@ -139,6 +139,16 @@ export const failureSchema = z
       'fencingAfterSeconds',
       'a member still there so long after its deletion, on a silent node, needs fencing',
     ),
+    drainSeconds: number(
+      'drainSeconds',
+      'a group taken out of traffic is evicted after so long where no Service with an address lists it',
+      { max: 30 },
+    ),
+    drainMaxSeconds: number(
+      'drainMaxSeconds',
+      'and after so long in any case; 0: groups are not taken out of traffic',
+      { max: 30 },
+    ),
     excludeMinutes: number('excludeMinutes', 'plans keep off the failed node for so long'),
     reserveMinutes: number('reserveMinutes', 'the next place of an evicted group is kept for so long'),
     excludeAfterSeconds: number(

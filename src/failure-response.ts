@@ -67,6 +67,7 @@ export function makeFailureResponse(parts: FailureParts): FailureController {
         concurrency: 1,
         backoff: { baseMs: 1_000, maxMs: 60_000 },
       }),
+    makeGateQueue: process => new WorkQueue({ name: 'service-gates', process, log, clock, concurrency: 8 }),
   });
 }
 
@@ -117,7 +118,7 @@ function exclusionSinks({ announcements, metrics }: FailureParts): ExclusionSink
 }
 
 function sinksOf({ announcements, metrics }: FailureParts): FailureReportSinks {
-  const { evictions, brakes, intentsOpen, recovery, failures } = metrics;
+  const { evictions, brakes, intentsOpen, recovery, failures, serviceGates } = metrics;
   return {
     event: (pod, type, reason, message) => announcements.podEvent(pod, type, reason, message),
     ownerEvent: (owner, type, reason, message) => announcements.ownerEvent(owner, type, reason, message),
@@ -127,6 +128,7 @@ function sinksOf({ announcements, metrics }: FailureParts): FailureReportSinks {
     observeRecovery: (step, seconds) => recovery.observe({ step }, seconds),
     setBrakes: groups => setCounts(brakes, groups),
     setOpenIntents: counts => setCounts(intentsOpen, counts),
+    countGate: status => serviceGates.inc({ status }),
     setFailures: groups => setCounts(failures, groups),
   };
 }

@@ -78,6 +78,7 @@ const manifests = [
   'components/webhooks/rbac-webhooks.yaml',
   'components/replan/rbac-replan.yaml',
   'components/steering/rbac-steer.yaml',
+  'components/failure/rbac-drain.yaml',
   'components/failure/rbac-evict.yaml',
   'components/failure/rbac-exclude.yaml',
   'components/failure/rbac-records.yaml',

@@ -167,6 +167,8 @@ export interface PodSpec {
   readonly tolerations?: readonly Toleration[];
   readonly topologySpreadConstraints?: readonly TopologySpreadConstraint[];
   readonly schedulingGates?: readonly { readonly name: string }[];
+  /** Conditions that must be True besides the containers' readiness before the pod is Ready. */
+  readonly readinessGates?: readonly { readonly conditionType: string }[];
   readonly priority?: number;
   readonly priorityClassName?: string;
   readonly preemptionPolicy?: string;

@@ -76,6 +76,11 @@ export const berth = {
   /** Condition type on a group's leader. Berth. True with the reason while a failure hurts the group and it is not remade. */
   failureCondition: 'berth.dev/Failed',
   /**
+   * Readiness gate in a pod template, by which it asks to be taken out of traffic before an eviction. User. The condition
+   * of that name: False while its group drains, else True. Berth.
+   */
+  inService: 'berth.dev/InService',
+  /**
    * Annotation of a DeviceTaintRule or ResourceSlice. User. Any value: it is meant to hit as many groups as it does, and
    * Berth may act on it.
    */
@@ -172,6 +177,10 @@ export const k8s = {
   /** Prefix of the resource name by which any DeviceClass may be asked for; the name of the class follows. */
   deviceClassResourcePrefix: 'deviceclass.resource.kubernetes.io/',
   defaultScheduler: 'default-scheduler',
+  /** Label on an EndpointSlice: its Service. kube-controller-manager. */
+  serviceName: 'kubernetes.io/service-name',
+  /** Label on an EndpointSlice of a Service without an address of its own. kube-controller-manager. */
+  headlessService: 'service.kubernetes.io/headless',
 } as const;
 
 /** Scheduling gates of others who own a pod's topology: such pods Berth counts but never touches. */

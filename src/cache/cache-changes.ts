@@ -7,6 +7,8 @@ export type CacheChange =
   | { readonly kind: 'group'; readonly key: string }
   /** A pod outside any group that Berth has gated, or had. */
   | { readonly kind: 'single'; readonly uid: string }
+  /** A pod with Berth's readiness gate, in a group or not. */
+  | { readonly kind: 'service-gate'; readonly uid: string }
   /** A Node came, went, or changed in more than its heartbeat. */
   | { readonly kind: 'node'; readonly name: string }
   /** Slices of a pool came, went or changed, or a DeviceTaintRule about it did. */
@@ -20,6 +22,7 @@ type Listener = (change: CacheChange) => void;
 export class CacheChanges {
   readonly groups = new Set<string>();
   readonly singles = new Set<string>();
+  readonly gates = new Set<string>();
   readonly nodes = new Set<string>();
   /** A node may have room that it had not, whatever is used on it. */
   room = false;
@@ -37,11 +40,13 @@ export class CacheChanges {
     const changes: CacheChange[] = [];
     for (const key of this.groups) changes.push({ kind: 'group', key });
     for (const uid of this.singles) changes.push({ kind: 'single', uid });
+    for (const uid of this.gates) changes.push({ kind: 'service-gate', uid });
     for (const name of this.nodes) changes.push({ kind: 'node', name });
     for (const pool of more.pools) changes.push({ kind: 'pool', ...pool });
     if (this.room || more.room) changes.push({ kind: 'room' });
     this.groups.clear();
     this.singles.clear();
+    this.gates.clear();
     this.nodes.clear();
     this.room = false;
     for (const change of changes) for (const listener of this.#listeners) listener(change);

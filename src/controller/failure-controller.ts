@@ -15,6 +15,7 @@ import { FailureEvictor, type FailureEvictorOptions } from './failure-evictor.ts
 import { FailureJudge, type FailureJudgeOptions, type Hurt, type Judgement } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import { FailureWatch } from './failure-watch.ts';
+import { ServiceGates, type ServiceGatesOptions } from './service-gates.ts';
 import { SteadyTime } from './steady-time.ts';
 
 export interface FailureControllerOptions
@@ -28,6 +29,8 @@ export interface FailureControllerOptions
   readonly mayAct: () => boolean;
   /** One key at a time: budgets are counted between two evictions, not beside each other. */
   readonly makeQueue: (process: (key: string) => Promise<void>) => WorkQueue;
+  /** Many at a time: after an outage of Berth whole groups wait for it. */
+  readonly makeGateQueue: ServiceGatesOptions['makeQueue'];
 }
 
 const reviewKey = 'review';
@@ -52,6 +55,7 @@ export class FailureController {
   readonly #book: FailureBook;
   readonly #judge: FailureJudge;
   readonly #evictor: FailureEvictor;
+  readonly #gates: ServiceGates;
   readonly #time: SteadyTime;
   readonly #patience = new ApiPatience();
   #holderSinceMs: number | undefined;
@@ -99,21 +103,40 @@ export class FailureController {
     this.#watch = watch;
     this.#book = book;
     this.#judge = judge;
-    this.#evictor = new FailureEvictor({ ...options, book, judge, isHalted: () => store.isHalted() });
+    this.#gates = new ServiceGates({
+      ...options,
+      book,
+      acts: () => this.#acts(),
+      countWrite: status => options.report.gateSet(status),
+      makeQueue: options.makeGateQueue,
+    });
+    this.#evictor = new FailureEvictor({
+      ...options,
+      book,
+      judge,
+      isHalted: () => store.isHalted(),
+      lookAtGates: intent => this.#gates.lookAt(intent),
+    });
     this.#queue = options.makeQueue(key => this.#process(key));
     cache.subscribe(change => this.#changed(change));
   }
 
   start(): void {
     this.#queue.start();
+    this.#gates.start();
   }
 
   async stop(): Promise<void> {
-    await this.#queue.shutdown();
+    await Promise.all([this.#queue.shutdown(), this.#gates.stop()]);
   }
 
   get queueDepth(): number {
     return this.#queue.depth;
+  }
+
+  /** Pods whose readiness gate is to be set. */
+  get gatesDepth(): number {
+    return this.#gates.depth;
   }
 
   /** Reads what the last holder has decided, so that no plan uses a node that an intent avoids. Before `takeOver`. */
@@ -133,6 +156,7 @@ export class FailureController {
     this.#holderSinceMs = this.#options.nowMs();
     this.#queue.add(reviewKey);
     this.#exclusions.takeOver();
+    this.#gates.reviewAll();
   }
 
   /** Looks at everything, now and then, should a change ever have been missed. Cheap in a replica that does not act. */
@@ -200,6 +224,7 @@ export class FailureController {
     this.#queue.add(devicesKey);
     if (!holds) return;
     if (!this.#acts()) return this.standDown();
+    this.#gates.reviewAll();
     for (const bad of this.#book.bad) report.badIntent(bad);
     for (const key of this.#book.openGroups()) this.#queue.add(`group:${key}`);
     this.#publish();

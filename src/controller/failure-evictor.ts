@@ -19,6 +19,7 @@ import { intentFacts } from './failure-facts.ts';
 import type { FailureJudge, Hurt } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import type { FailureWrites } from './failure-writes.ts';
+import { drainLookMs, GroupDrain } from './group-drain.ts';
 import { shapes } from './shapes/shapes.ts';
 
 export interface FailureEvictorOptions {
@@ -30,6 +31,8 @@ export interface FailureEvictorOptions {
   readonly writes: FailureWrites;
   readonly report: FailureReport;
   readonly wallMs: () => number;
+  /** Has the conditions of a group's members brought into line with its record. */
+  readonly lookAtGates: (intent: Intent) => void;
   /** Asked right before every write, after every await. */
   readonly mayAct: () => boolean;
   readonly isHalted: () => Promise<boolean>;
@@ -63,12 +66,14 @@ export class FailureEvictor {
   readonly #reserved = new Set<string>();
   /** When the API server may be asked again after it refused, by leader UID; wall-clock milliseconds. */
   readonly #refusedUntil = new Map<string, number>();
+  readonly #drain: GroupDrain;
 
   /** When the controllers of an open intent's pods were looked at last, by leader UID; wall-clock milliseconds. */
   readonly #askedOwner = new Map<string, number>();
 
   constructor(options: FailureEvictorOptions) {
     this.#options = options;
+    this.#drain = new GroupDrain(options);
   }
 
   /**
@@ -85,6 +90,7 @@ export class FailureEvictor {
   standDown(): void {
     this.#refusedUntil.clear();
     this.#askedOwner.clear();
+    this.#drain.clear();
   }
 
   /** Takes an open intent as far as it goes now. Milliseconds until it is worth another look; undefined when closed. */
@@ -96,6 +102,7 @@ export class FailureEvictor {
         this.#reserve(intent.group, []);
         this.#refusedUntil.delete(intent.leaderUid);
         this.#askedOwner.delete(intent.leaderUid);
+        this.#drain.forget(intent.leaderUid);
         return undefined;
       }
       this.#keepPlace(stored);
@@ -145,8 +152,10 @@ export class FailureEvictor {
     const waitMs = (this.#refusedUntil.get(intent.leaderUid) ?? 0) - wallMs();
     if (waitMs > 0) return later(Math.min(waitMs, refusedMs));
     this.#refusedUntil.delete(intent.leaderUid);
+    const restMs = this.#drain.restMs(intent);
+    if (restMs > 0) return later(restMs);
     const ref = leaderRef(stored);
-    const live = await writes.livePod(ref);
+    const [live, fronts] = await Promise.all([writes.livePod(ref), this.#drain.liveFronts(intent)]);
     const left = { kind: 'phase', phase: 'leaving', times: { evicted: wallMs() } } as const;
     if (live?.metadata.uid !== intent.leaderUid || live.metadata.deletionTimestamp !== undefined)
       return this.#record(stored, left, false);
@@ -163,12 +172,15 @@ export class FailureEvictor {
     // Nothing has been evicted yet: what is wrong now, if anything, is decided anew, under all brakes.
     if (hurt === undefined || lapsed || isOther || servesAgain || !(await judge.stillStands(hurt)))
       return this.#record(stored, { kind: 'close', outcome: 'overtaken', times: {} }, false);
-    const [brake] = judge.judgeBegun(hurt, await isHalted());
+    const [brake] = judge.judgeBegun(hurt, await isHalted(), intent.times.drain !== undefined);
     if (brake !== undefined) return this.#hold(stored, 'EvictionHeld', brake.message, brake.retryAfterMs);
-    if (shape.goesSingly) {
-      const refusal = await this.#tryMembers(stored, hurt);
+    const step = this.#drain.step(intent, fronts);
+    if (step.kind === 'wait') return later(step.forMs);
+    if (step.kind === 'begin' || shape.goesSingly) {
+      const refusal = await this.#rehearse(stored, hurt);
       if (refusal !== undefined) return refusal;
     }
+    if (step.kind === 'begin') return this.#beginDrain(stored);
     if (!mayAct()) return later(lookAgainMs);
     try {
       await (shape.goesSingly ? writes.evictSingle(ref) : writes.evictLeader(ref));
@@ -178,17 +190,34 @@ export class FailureEvictor {
     return this.#record(stored, left, true);
   }
 
-  /** Once the first member has gone the others must go, too: so the API server is asked about all of them before. */
-  async #tryMembers(stored: StoredIntent, { incarnation }: Hurt): Promise<Outcome | undefined> {
-    for (const { namespace, name, uid, terminating, terminal } of incarnation.pods) {
-      if (terminating || terminal) continue;
+  /**
+   * Asks the API server whether it would let all of them go. Where each goes by itself, the others must follow once the
+   * first has gone; and a group that is refused only then would have been out of traffic for nothing, again and again.
+   */
+  async #rehearse(stored: StoredIntent, { incarnation }: Hurt): Promise<Outcome | undefined> {
+    const { writes } = this.#options;
+    const { goesSingly } = shapes[stored.intent.shape];
+    const leader = leaderRef(stored);
+    const staying = goesSingly ? incarnation.pods.filter(pod => !pod.terminating && !pod.terminal) : [leader];
+    for (const { namespace, name, uid } of staying) {
+      const ref = { namespace, name, uid };
       try {
-        await this.#options.writes.tryEvictSingle({ namespace, name, uid });
+        await (goesSingly ? writes.tryEvictSingle(ref) : writes.tryEvictLeader(ref));
       } catch (error) {
         return this.#refused(stored, error, uid);
       }
     }
     return undefined;
+  }
+
+  /** Takes the group out of traffic. */
+  async #beginDrain(stored: StoredIntent): Promise<Outcome> {
+    const { report, mayAct, wallMs } = this.#options;
+    if (!mayAct()) return later(lookAgainMs);
+    const times = { drain: Math.round(wallMs()) };
+    await this.#record(stored, { kind: 'phase', phase: 'evicting', times }, false);
+    report.draining(stored.intent);
+    return later(drainLookMs);
   }
 
   /** The leader goes already, so this is recovery: only what forbids any act holds it. */
@@ -323,6 +352,7 @@ export class FailureEvictor {
     const wasEvicted = stored.intent.times.evicted !== undefined;
     // The eviction was made; should the record of it fail, the next look finds the leader going.
     const next = await book.update(stored, stepped(stored.intent, step));
+    if (next.intent.times.drain !== undefined) this.#options.lookAtGates(next.intent);
     if (!wasEvicted && next.intent.times.evicted !== undefined) report.evicted(next.intent, byBerth);
     if (step.kind === 'close') report.closed(next.intent, judge.hurtOfIntent(next.intent) !== undefined);
     return { kind: 'moved', stored: next };
@@ -337,7 +367,17 @@ export class FailureEvictor {
     const { book, report, mayAct } = this.#options;
     if (!mayAct()) return later(lookAgainMs);
     report.intentHeld(stored.intent, reason, message);
-    if (stored.intent.hold !== message) await book.update(stored, { ...stored.intent, hold: message });
+    const { phase, times, hold } = stored.intent;
+    // As long as it stays where it is, it may serve: nobody knows how long a hold lasts.
+    const isBack = phase === 'evicting' && times.drain !== undefined;
+    if (hold === message && !isBack) return later(afterMs);
+    const held = {
+      ...stored.intent,
+      hold: message,
+      ...(isBack && { times: { ...times, drain: undefined } }),
+    };
+    await book.update(stored, held);
+    if (isBack) this.#options.lookAtGates(held);
     return later(afterMs);
   }
 

@@ -3,6 +3,7 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import { modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { Claims } from '../failure/claim.ts';
+import type { DrainFacts } from '../failure/drain.ts';
 import type { Incarnation } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import type { IntentFacts, OldMember } from '../failure/next-step.ts';
@@ -118,6 +119,25 @@ export function intentFacts(
     goesSingly,
     next: shape.next(cache, intent, intents),
     size: shape.sizeOf(cache, intent),
+  };
+}
+
+/** What decides whether the group must be taken out of traffic first, but for who sends requests to it. */
+export function drainMembers(
+  cache: ClusterCache,
+  intent: Intent,
+  intents: Intents,
+): Pick<DrainFacts, 'gated' | 'members'> {
+  const staying = shapes[intent.shape]
+    .podsToGo(cache, intent, intents)
+    .filter(pod => !pod.terminating && !pod.terminal);
+  return {
+    members: new Set(staying.map(({ uid }) => uid)),
+    gated: staying.flatMap(({ uid, inService, ready, nodeName }) => {
+      if (inService === undefined || nodeName === undefined) return [];
+      const nodeAnswers = cache.node(nodeName)?.readyStatus === 'True';
+      return [{ uid, withdrawn: inService === 'False', ready, nodeAnswers }];
+    }),
   };
 }
 

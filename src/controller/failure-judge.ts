@@ -200,9 +200,19 @@ export class FailureJudge {
     };
   }
 
-  /** May the eviction of an intent that is there still be made? */
-  judgeBegun(hurt: Hurt, halted: boolean): readonly Braked[] {
-    return brakesOnBegun(this.#facts(hurt, halted, hurt.leaderUid));
+  /**
+   * May the eviction of an intent that is there still be made?
+   * @param drains its members were taken out of traffic: budgets count them as gone already, or are about to
+   */
+  judgeBegun(hurt: Hurt, halted: boolean, drains = false): readonly Braked[] {
+    const facts = this.#facts(hurt, halted, hurt.leaderUid);
+    if (!drains) return brakesOnBegun(facts);
+    const { namespace } = hurt.view.membership;
+    const pods = hurt.incarnation.pods.map(pod =>
+      pod.inService === undefined ? pod : { ...pod, ready: false },
+    );
+    const budgetsForbid = whyBudgetsForbid(pods, this.#options.cache.disruptionBudgets(namespace));
+    return brakesOnBegun({ ...facts, budgetsForbid });
   }
 
   intentOf(hurt: Hurt, plan: readonly string[] | undefined): Intent {
@@ -244,6 +254,7 @@ export class FailureJudge {
       times: {
         signal: Math.round(now - (nowMs() - evidence.firstSeenMs)),
         intent: Math.round(now),
+        drain: undefined,
         evicted: undefined,
         gone: undefined,
         bound: undefined,

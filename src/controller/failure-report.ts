@@ -20,8 +20,10 @@ export interface FailureReportSinks {
   /** Groups held, by each brake that holds them. */
   readonly setBrakes: (groupsByBrake: ReadonlyMap<string, number>) => void;
   readonly setOpenIntents: (countsByPhase: ReadonlyMap<string, number>) => void;
-  /** Seconds of a step of a recovery: decide, evict, leave, bind, ready, and all of them as total. */
+  /** Seconds of a step of a recovery: decide, drain, evict, leave, bind, ready, and all of them as total. */
   readonly observeRecovery: (step: string, seconds: number) => void;
+  /** A condition behind Berth's readiness gate was written. */
+  readonly countGate: (status: 'True' | 'False') => void;
   /** Groups hurt, by signal. */
   readonly setFailures: (groupsBySignal: ReadonlyMap<string, number>) => void;
 }
@@ -121,6 +123,22 @@ export class FailureReport {
     return this.#held.keys();
   }
 
+  /** A group is about to be taken out of traffic. */
+  draining(intent: Intent): void {
+    this.#options.log.info({ group: intent.group, cause: intent.cause }, 'group drains');
+    this.#tellIntent(
+      intent,
+      'Normal',
+      'GroupDraining',
+      `out of service before its eviction: ${intent.cause}`,
+    );
+  }
+
+  /** A pod is in service by now, or out of it. */
+  gateSet(status: 'True' | 'False'): void {
+    this.#options.sinks.countGate(status);
+  }
+
   evicted(intent: Intent, byBerth: boolean): void {
     const { sinks, log } = this.#options;
     this.#held.delete(intent.leaderUid);
@@ -158,7 +176,8 @@ export class FailureReport {
     if (outcome !== 'recovered') return;
     const steps: readonly (readonly [string, number | undefined, number | undefined])[] = [
       ['decide', times.signal, times.intent],
-      ['evict', times.intent, times.evicted],
+      ['evict', times.intent, times.drain ?? times.evicted],
+      ['drain', times.drain, times.evicted],
       ['leave', times.evicted, times.gone],
       ['bind', times.gone, times.bound],
       ['ready', times.bound, times.ready],
@@ -166,7 +185,8 @@ export class FailureReport {
     ];
     for (const [step, from, to] of steps)
       if (from !== undefined && to !== undefined) sinks.observeRecovery(step, Math.max(0, to - from) / 1000);
-    const when = ['signal', 'intent', 'evicted', 'gone', 'bound', 'ready']
+    const when = ['signal', 'intent', 'drain', 'evicted', 'gone', 'bound', 'ready']
+      .filter(step => step !== 'drain' || times.drain !== undefined)
       .map(step => `${step} ${texts[step] ?? '-'}`)
       .join(', ');
     this.#tellIntent(intent, 'Normal', 'GroupRecovered', `whole again after: ${intent.cause} (${when})`);
@@ -184,10 +204,15 @@ export class FailureReport {
   publish(intents: readonly Intent[], failures: ReadonlyMap<string, number>): void {
     const phases = new Map<string, number>([
       ['evicting', 0],
+      ['draining', 0],
       ['leaving', 0],
       ['returning', 0],
     ]);
-    for (const { phase } of intents) if (phase !== 'closed') phases.set(phase, (phases.get(phase) ?? 0) + 1);
+    for (const { phase, times } of intents) {
+      if (phase === 'closed') continue;
+      const shown = phase === 'evicting' && times.drain !== undefined ? 'draining' : phase;
+      phases.set(shown, (phases.get(shown) ?? 0) + 1);
+    }
     this.#options.sinks.setOpenIntents(phases);
     this.#options.sinks.setFailures(failures);
   }

@@ -1,10 +1,18 @@
+import type { EndpointSlice, InferencePool } from '../api/discovery.ts';
 import type { DeviceTaintRule, ResourceClaim, ResourceSlice } from '../api/dra.ts';
-import type { KubernetesObject, LeaderWorkerSet, Node, Pod, StatefulSet } from '../api/kubernetes.ts';
+import type {
+  KubernetesObject,
+  LeaderWorkerSet,
+  Node,
+  Pod,
+  PodCondition,
+  StatefulSet,
+} from '../api/kubernetes.ts';
 import { lws } from '../api/names.ts';
 import type { RemakerKind } from '../failure/remakers.ts';
 import type { ApiClient } from '../kube/api-client.ts';
 import { ApiGarbled, failureKind } from '../kube/api-errors.ts';
-import { evictPod, getObject, getPod, type ObjectRef } from '../kube/writes.ts';
+import { evictPod, getObject, getPod, type ObjectRef, patchPodCondition } from '../kube/writes.ts';
 
 const resourceApi = '/apis/resource.k8s.io/v1';
 
@@ -33,6 +41,13 @@ export interface FailureWrites {
   /** The slices of a driver: of a node, or of the whole cluster. */
   liveSlices(driver: string, nodeName: string | undefined): Promise<readonly ResourceSlice[]>;
   liveTaintRules(): Promise<readonly DeviceTaintRule[]>;
+  liveEndpointSlices(namespace: string): Promise<readonly EndpointSlice[]>;
+  /** None where the cluster knows no such thing. */
+  liveInferencePools(namespace: string): Promise<readonly InferencePool[]>;
+  /** Sets a condition of this very pod. */
+  setCondition(pod: Required<ObjectRef>, condition: PodCondition): Promise<void>;
+  /** Asks for the eviction of the leader without evicting: budgets and rights are checked, nothing is charged. */
+  tryEvictLeader(leader: Required<ObjectRef>): Promise<void>;
   /** Eviction of this very pod in foreground, so that its workers go at the same time. */
   evictLeader(leader: Required<ObjectRef>): Promise<void>;
   /** Eviction of this very pod and nothing else: it is outside groups, or of one that goes pod by pod. */
@@ -78,6 +93,25 @@ export function failureWrites(client: ApiClient): FailureWrites {
     liveController: ({ kind, namespace, name }) => {
       const { api, resource } = controllerApis[kind];
       return ifThere(getObject(client, `/apis/${api}/namespaces/${namespace}/${resource}/${name}`));
+    },
+    async liveEndpointSlices(namespace) {
+      const path = `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`;
+      return itemsOf(await client.request<{ items?: readonly EndpointSlice[] }>({ method: 'GET', path }));
+    },
+    async liveInferencePools(namespace) {
+      const path = `/apis/inference.networking.k8s.io/v1/namespaces/${namespace}/inferencepools`;
+      try {
+        return itemsOf(await client.request<{ items?: readonly InferencePool[] }>({ method: 'GET', path }));
+      } catch (error) {
+        if (failureKind(error) === 'gone') return [];
+        throw error;
+      }
+    },
+    async setCondition(pod, condition) {
+      await patchPodCondition(client, pod, condition);
+    },
+    async tryEvictLeader(leader) {
+      await evictPod(client, leader, { propagationPolicy: 'Foreground', dryRun: true });
     },
     async evictLeader(leader) {
       await evictPod(client, leader, { propagationPolicy: 'Foreground' });

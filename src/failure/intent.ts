@@ -32,6 +32,8 @@ export interface IntentTimes {
   /** First sight of the fault. */
   readonly signal: number;
   readonly intent: number;
+  /** Its members were begun to be taken out of traffic; undefined where none is to be. */
+  readonly drain: number | undefined;
   /** The leader began to terminate, by Berth's eviction or by others. */
   readonly evicted: number | undefined;
   readonly gone: number | undefined;
@@ -116,6 +118,7 @@ export function formatIntent(intent: Intent): string {
     times: {
       signal: timeText(times.signal),
       intent: timeText(times.intent),
+      drain: timeText(times.drain),
       evicted: timeText(times.evicted),
       gone: timeText(times.gone),
       bound: timeText(times.bound),
@@ -196,6 +199,7 @@ function readIntent(r: RecordReader): Intent {
     times: {
       signal: times.time('signal'),
       intent: times.time('intent'),
+      drain: drainOf(times),
       evicted: times.timeOrNone('evicted'),
       gone: times.timeOrNone('gone'),
       bound: times.timeOrNone('bound'),
@@ -237,6 +241,11 @@ function deviceOf(r: RecordReader): DeviceId | undefined {
   if ((r.field('device') ?? null) === null) return undefined;
   const device = r.part('device');
   return { driver: device.text('driver'), pool: device.text('pool'), device: device.text('device') };
+}
+
+/** Records from before groups were drained have no such time. */
+function drainOf(times: RecordReader): number | undefined {
+  return times.field('drain') === undefined ? undefined : times.timeOrNone('drain');
 }
 
 function invalid(field: string, rule: string): IntentError {

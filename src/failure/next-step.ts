@@ -43,7 +43,10 @@ export interface IntentFacts {
 
 /** What to do next about an intent. Each may be done again after a crash without harm. */
 export type NextStep =
-  /** Evict the leader, provided that a live look shows it as it was and the brakes allow it still. */
+  /**
+   * Evict the leader, provided that a live look shows it as it was and the brakes allow it still; first take the group out
+   * of traffic where it asks for that, see drain.ts.
+   */
   | { readonly kind: 'evict-leader' }
   /** Delete the StatefulSet of the old workers in foreground: nobody has told them to go. */
   | { readonly kind: 'delete-workers'; readonly setUid: string }
@@ -55,7 +58,7 @@ export type NextStep =
   | { readonly kind: 'phase'; readonly phase: Exclude<IntentPhase, 'closed'>; readonly times: PhaseTimes }
   | { readonly kind: 'close'; readonly outcome: IntentOutcome; readonly times: PhaseTimes };
 
-export type PhaseTimes = Partial<Pick<Intent['times'], 'evicted' | 'gone' | 'bound' | 'ready'>>;
+export type PhaseTimes = Partial<Pick<Intent['times'], 'drain' | 'evicted' | 'gone' | 'bound' | 'ready'>>;
 
 /** Changes bring the group back sooner; this is for what no change announces. */
 const lookAgainMs = 5_000;
@@ -136,7 +139,7 @@ function returning(intent: Intent, facts: IntentFacts): NextStep {
  * A time ahead of now was written by another replica, whose clock is ahead: it was a while ago, for this one has taken
  * over since.
  */
-function elapsedMs(sinceMs: number, nowMs: number): number {
+export function elapsedMs(sinceMs: number, nowMs: number): number {
   return sinceMs > nowMs ? Number.POSITIVE_INFINITY : nowMs - sinceMs;
 }
 

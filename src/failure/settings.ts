@@ -49,6 +49,10 @@ export interface FailureSettings {
   readonly fencingAfterSeconds: number;
   /** Nodes that hurt a group are kept off every plan for so long after its eviction. */
   readonly excludeMinutes: number;
+  /** A group that drains is evicted after so long where no EndpointSlice can tell that requests stay away. */
+  readonly drainSeconds: number;
+  /** And after so long in any case. */
+  readonly drainMaxSeconds: number;
   /** The next place of an evicted group is kept free for so long. */
   readonly reserveMinutes: number;
 
@@ -149,6 +153,8 @@ export const defaultFailureSettings: FailureSettings = {
   foreignGraceSeconds: 2,
   fencingAfterSeconds: 30,
   excludeMinutes: 60,
+  drainSeconds: 2,
+  drainMaxSeconds: 30,
   reserveMinutes: 10,
   excludeAfterSeconds: 3,
   probationSeconds: 600,

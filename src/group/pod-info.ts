@@ -52,6 +52,8 @@ export interface PodInfo {
   /** The kubelet did not let it run on its node, which lacks what was promised (UnexpectedAdmissionError). */
   readonly refused?: true;
   readonly ready: boolean;
+  /** Only of pods with Berth's readiness gate: status of the condition behind it, empty before it was ever set. */
+  readonly inService?: string;
   /** kube-scheduler's last word on an unbound pod, when that was Unschedulable. */
   readonly unschedulableMessage: string | undefined;
   /** Message of Berth's own condition, to know whether it must be written again. */
@@ -194,6 +196,9 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     terminal,
     ...(status?.phase === 'Failed' && status.reason === 'UnexpectedAdmissionError' && { refused: true }),
     ready: status?.conditions?.some(c => c.type === 'Ready' && c.status === 'True') ?? false,
+    ...(isServiceGated(spec) && {
+      inService: status?.conditions?.find(c => c.type === berth.inService)?.status ?? '',
+    }),
     unschedulableMessage:
       spec.nodeName === undefined && scheduled?.status === 'False' && scheduled.reason === 'Unschedulable'
         ? (scheduled.message ?? '')
@@ -227,6 +232,10 @@ export function takesAccelerator(requests: Resources): boolean {
     if (amount > 0 && isAcceleratorResource(name)) return true;
   }
   return false;
+}
+
+function isServiceGated({ readinessGates = [] }: PodSpec): boolean {
+  return readinessGates.some(({ conditionType }) => conditionType === berth.inService);
 }
 
 function mayTolerateNoExecute({ effect = '' }: Toleration): boolean {

@@ -90,6 +90,8 @@ export function evictPod(client: ApiClient, pod: ObjectRef, options: RemoveOptio
   return client.request<unknown>({
     method: 'POST',
     path: `${podPath(pod)}/eviction`,
+    // In the options of the deletion it would be enough, but audit logs show this one.
+    ...(options.dryRun && { query: { dryRun: 'All' } }),
     body: {
       apiVersion: 'policy/v1',
       kind: 'Eviction',

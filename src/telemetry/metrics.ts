@@ -45,6 +45,7 @@ export interface Metrics {
   readonly intentsOpen: Gauge<'phase'>;
   readonly recovery: Histogram<'step'>;
   readonly failures: Gauge<'signal'>;
+  readonly serviceGates: Counter<'status'>;
   readonly devicesExcluded: Gauge<'driver'>;
   readonly devicesInUse: Gauge<'driver'>;
   readonly poisonGroups: Gauge;
@@ -238,6 +239,12 @@ function failureMetrics(registry: Registry) {
       name: 'berth_failures',
       help: 'Groups that a failure hurts now.',
       labelNames: ['signal'],
+      registers,
+    }),
+    serviceGates: new Counter({
+      name: 'berth_service_gates_total',
+      help: "Conditions behind Berth's readiness gate that were written: True lets a pod be Ready, False takes it out of traffic.",
+      labelNames: ['status'],
       registers,
     }),
     devicesExcluded: new Gauge({

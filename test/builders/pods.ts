@@ -24,6 +24,8 @@ export interface Ask {
   readonly hostPort?: number;
   /** Claims by the pod's own name for them: the template behind each, or `claim:<name>` for a claim that is there. */
   readonly claims?: Readonly<Record<string, string>>;
+  /** With Berth's readiness gate. */
+  readonly drained?: boolean;
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
 }
@@ -59,7 +61,7 @@ export function containerOf({ gpu, cpu, memoryGi, hostPort }: Ask): Container {
 }
 
 export function specOf(ask: Ask): PodSpec {
-  const { nodeSelector, tolerations, affinity, claims } = ask;
+  const { nodeSelector, tolerations, affinity, claims, drained } = ask;
   const resourceClaims = Object.entries(claims ?? {}).map(([name, behind]) =>
     behind.startsWith('claim:')
       ? { name, resourceClaimName: behind.slice('claim:'.length) }
@@ -71,6 +73,7 @@ export function specOf(ask: Ask): PodSpec {
     ...(nodeSelector && { nodeSelector }),
     ...(tolerations && { tolerations }),
     ...(affinity && { affinity }),
+    ...(drained && { readinessGates: [{ conditionType: berth.inService }] }),
   };
 }
 

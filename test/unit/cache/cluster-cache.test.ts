@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { LeaderWorkerSet, Pod } from '../../../src/api/kubernetes.ts';
+import type { LeaderWorkerSet, Pod, PodCondition } from '../../../src/api/kubernetes.ts';
 import { berth, k8s } from '../../../src/api/names.ts';
 import type { CacheChange } from '../../../src/cache/cache-changes.ts';
 import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
@@ -30,15 +30,26 @@ function watched(): { cache: ClusterCache; told: () => readonly string[]; gpus: 
   cache.nodes.replace(fleet.nodes.map(decodeNode));
   changes.length = 0;
   const told = () => {
-    const words = changes
-      .splice(0)
-      .map(c =>
-        c.kind === 'group' ? c.key : c.kind === 'single' ? c.uid : c.kind === 'node' ? c.name : 'room',
-      );
+    const words = changes.splice(0).map(wordOf);
     return words.sort();
   };
   const gpus = (node: string) => cache.nodeInfo(node)?.free.get(gpuName) ?? Number.NaN;
   return { cache, told, gpus };
+}
+
+function wordOf(change: CacheChange): string {
+  switch (change.kind) {
+    case 'group':
+      return change.key;
+    case 'single':
+      return change.uid;
+    case 'service-gate':
+      return `gate ${change.uid}`;
+    case 'node':
+      return change.name;
+    default:
+      return 'room';
+  }
 }
 
 const group = new LwsGroup({ size: 3, worker: { gpu: 8 } });
@@ -98,6 +109,26 @@ t.test('a pod takes room from when it is bound until it ends', async t => {
   t.same(told(), ['room']);
   cache.pods.remove(pod({}));
   t.same(told(), [], 'who is not known cannot go');
+});
+
+t.test('pods with the readiness gate are told of, in a group or not', async t => {
+  const { cache, told } = watched();
+  const pod = (conditions: readonly PodCondition[], drained = true) =>
+    decode({ ...podOf({ name: 'p', uid: 'p', node: 'a', drained }), status: { conditions } });
+  const condition = (type: string, status: string) => ({ type, status });
+  cache.pods.upsert(pod([], false));
+  t.same(told(), []);
+  t.equal(cache.pod('p')?.inService, undefined, 'without the gate');
+  cache.pods.upsert(pod([condition(berth.inService, 'True')], false));
+  t.equal(cache.pod('p')?.inService, undefined, 'the condition alone is none');
+  cache.pods.upsert(pod([condition('Ready', 'True')]));
+  t.same(told(), ['gate p']);
+  t.equal(cache.pod('p')?.inService, '', 'never set');
+  cache.pods.upsert(pod([condition(berth.inService, 'False')]));
+  t.equal(cache.pod('p')?.inService, 'False');
+  told();
+  cache.pods.upsert(decode(group.leader({ node: 'a', drained: true })));
+  t.same(told(), [`gate ${group.leaderUid()}`, group.key]);
 });
 
 t.test('a pod that is resized in place', async t => {

@@ -140,6 +140,7 @@ export class PreemptionReplica {
           setOpenIntents: ignore,
           observeRecovery: ignore,
           setFailures: ignore,
+          countGate: ignore,
         },
       }),
       ...time,
@@ -149,6 +150,7 @@ export class PreemptionReplica {
       mayAct,
       planAgain: () => ({ kind: 'undecided', reason: 'nobody asks' }),
       makeQueue,
+      makeGateQueue: makeQueue,
     });
     const { enabled: _enabled, dryRun: _dryRun, ...defaults } = preemptionDefaults;
     this.preemption = new PreemptionController({

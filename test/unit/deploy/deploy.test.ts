@@ -166,6 +166,17 @@ t.test('rights', async t => {
     t.same(verbsOf('', 'pods'), readOnly);
   });
 
+  t.test('who takes groups out of traffic may write conditions and see who sends requests', async t => {
+    const rulesOf = (name: string) =>
+      listOf(manifest('ClusterRole', name).object['rules']).map(({ resources, verbs }) =>
+        [stringsOf(verbs), stringsOf(resources)].join(' '),
+      );
+    t.same(rulesOf('berth-drain'), ['list endpointslices', 'list inferencepools']);
+    t.ok(rulesOf('berth-place').includes('patch pods/status'));
+    for (const overlay of ['pin', 'pin-extender', 'extender'])
+      t.ok(filesOf(`overlays/${overlay}`).includes('components/plan/rbac-place.yaml'), overlay);
+  });
+
   t.test('each overlay has what its mode needs and nothing else', async t => {
     const componentsOf = (overlay: string) =>
       [...new Set(filesOf(`overlays/${overlay}`).map(file => dirname(file)))].sort();

@@ -1,5 +1,13 @@
+import type { EndpointSlice, InferencePool } from '../../../src/api/discovery.ts';
 import type { DeviceTaint, DeviceTaintRule, ResourceClaim, ResourceSlice } from '../../../src/api/dra.ts';
-import type { ConfigMap, LeaderWorkerSet, Node, Pod, StatefulSet } from '../../../src/api/kubernetes.ts';
+import type {
+  ConfigMap,
+  LeaderWorkerSet,
+  Node,
+  Pod,
+  PodCondition,
+  StatefulSet,
+} from '../../../src/api/kubernetes.ts';
 import { berth, k8s } from '../../../src/api/names.ts';
 import { ClusterCache } from '../../../src/cache/cluster-cache.ts';
 import { decodeResourceClaim } from '../../../src/cluster/devices/decode-claim.ts';
@@ -14,7 +22,7 @@ import { ApiError } from '../../../src/kube/api-errors.ts';
 import { labelOf, nodeOf } from '../../builders/fleet.ts';
 import { LwsGroup } from '../../builders/lws-group.ts';
 import { decode } from '../../builders/planning.ts';
-import { createdAt, podOf } from '../../builders/pods.ts';
+import { type Ask, createdAt, podOf } from '../../builders/pods.ts';
 
 /** What a pod is besides its object. */
 interface PodState {
@@ -28,6 +36,10 @@ interface PodState {
   disruption: string | undefined;
   unhealthy: boolean;
   readyAtMs: number;
+  /** Conditions that were written, by type. */
+  readonly conditions: Map<string, PodCondition>;
+  /** What kube-controller-manager saw last of its readiness, and since when. */
+  seen: { readonly ready: boolean; readonly atMs: number };
 }
 
 export interface FakeClusterOptions {
@@ -101,6 +113,14 @@ export class FakeCluster implements ApiClient {
   readonly ruleWrites: string[] = [];
   /** What kubelets say of devices that are not well, by UID of the pod. */
   readonly messages = new Map<string, string>();
+  /** Services by name: whether they select leaders alone, and whether they have no address. */
+  readonly services = new Map<string, { readonly leaders?: boolean; readonly headless?: boolean }>();
+  /** Undefined where the cluster knows no such thing. */
+  pools: readonly InferencePool[] | undefined;
+  /** So long it takes until EndpointSlices follow the pods. */
+  sliceLagMs = 0;
+  /** Every condition that was written, `<type> <status> <uid>`, and the evictions among them as in `destructive`. */
+  readonly writes: string[] = [];
   /** By name of the set; 0 for others. */
   readonly priorities = new Map<string, number>();
   readonly #gated: boolean;
@@ -153,8 +173,8 @@ export class FakeCluster implements ApiClient {
   }
 
   /** A pod outside groups that takes a whole node. */
-  addSingle(name: string, node: string, labels: Readonly<Record<string, string>> = {}): void {
-    const pod = podOf({ name, node, gpu: 8, labels });
+  addSingle(name: string, node: string, labels: Readonly<Record<string, string>> = {}, ask: Ask = {}): void {
+    const pod = podOf({ name, node, gpu: 8, labels, ...ask });
     this.#keep(pod, { group: undefined, incarnation: 1, rank: 0, readyAtMs: this.nowMs });
   }
 
@@ -185,6 +205,31 @@ export class FakeCluster implements ApiClient {
       for (const workload of this.workloads) this.#runWorkload(workload);
       if (this.#gated) this.#bind();
     }
+    for (const state of this.pods.values()) {
+      const ready = this.#isReady(state);
+      if (ready !== state.seen.ready) state.seen = { ready, atMs: this.nowMs };
+    }
+  }
+
+  /** As the kubelet reckons it: started, and the conditions behind its readiness gates are True. */
+  #isReady({ pod, readyAtMs, conditions }: PodState): boolean {
+    const gates = pod.spec.readinessGates ?? [];
+    return (
+      this.nowMs >= readyAtMs &&
+      gates.every(({ conditionType }) => conditions.get(conditionType)?.status === 'True')
+    );
+  }
+
+  /** Members whose condition of that type has that status, by UID. */
+  withCondition(type: string, status: string): readonly string[] {
+    return [...this.pods]
+      .filter(([, { conditions }]) => conditions.get(type)?.status === status)
+      .map(([uid]) => uid);
+  }
+
+  /** Pods that are Ready, by UID. */
+  readyPods(): readonly string[] {
+    return [...this.pods].filter(([, state]) => this.#isReady(state)).map(([uid]) => uid);
   }
 
   /** A fresh cache of all there is. */
@@ -222,13 +267,14 @@ export class FakeCluster implements ApiClient {
   }
 
   #podInfo(state: PodState): PodInfo {
-    const { pod, terminatingAtMs, disruption, foreground, unhealthy, readyAtMs } = state;
+    const { pod, terminatingAtMs, disruption, foreground, unhealthy, conditions } = state;
     const looks = [
       terminatingAtMs !== undefined,
       disruption,
       foreground,
       unhealthy,
-      this.nowMs >= readyAtMs,
+      this.#isReady(state),
+      JSON.stringify([...conditions.values()]),
     ].join();
     const known = this.#podInfos.get(pod);
     if (known?.looks === looks) return known.info;
@@ -330,6 +376,12 @@ export class FakeCluster implements ApiClient {
         return this.#podObject(this.#found(this.#podNamed(name)));
       case 'PATCH pods':
         return this.#patch(this.#found(this.#podNamed(name)), body as readonly PatchStep[]);
+      case 'PATCH status':
+        return this.#patchStatus(this.#found(this.#podNamed(name)), body as Pod);
+      case 'GET endpointslices':
+        return { items: this.#slices() };
+      case 'GET inferencepools':
+        return { items: this.#found(this.pools) };
       case 'POST eviction':
         return this.#evict(this.#found(this.#podNamed(name)), body);
       case 'GET configmaps':
@@ -352,18 +404,48 @@ export class FakeCluster implements ApiClient {
       this.refusedEvictions += 1;
       throw this.evictionError;
     }
-    const { deleteOptions } = body as { deleteOptions: { readonly dryRun?: readonly string[] } };
-    const { uid, policy } = deletion(deleteOptions);
+    const { uid, policy, dryRun } = deletion((body as { deleteOptions: unknown }).deleteOptions);
     if (state.pod.metadata.uid !== uid) throw conflict();
-    if (deleteOptions.dryRun !== undefined) return {};
+    if (dryRun) return {};
     const refusal = this.evictionErrors.get(state.pod.metadata.name ?? '');
     if (refusal !== undefined) throw refusal;
+    this.writes.push(`evict ${uid}`);
     this.destructive.push(`evict ${uid}`);
     if (state.terminatingAtMs !== undefined) return {};
     state.terminatingAtMs = this.nowMs;
     state.foreground = policy === 'Foreground';
     state.disruption = 'EvictionByEvictionAPI';
     return {};
+  }
+
+  #patchStatus(state: PodState, { metadata, status }: Pod): unknown {
+    if (metadata.uid !== state.pod.metadata.uid) throw conflict();
+    for (const condition of status?.conditions ?? []) {
+      state.conditions.set(condition.type, condition);
+      this.writes.push(`${condition.type} ${condition.status} ${metadata.uid}`);
+    }
+    return this.#podObject(state);
+  }
+
+  /** What kube-controller-manager makes of Services. One without address publishes pods that are not ready, as LWS's does. */
+  #slices(): readonly EndpointSlice[] {
+    return [...this.services].map(([name, { leaders = false, headless = false }]) => ({
+      metadata: {
+        name: `${name}-x`,
+        labels: { [k8s.serviceName]: name, ...(headless && { [k8s.headlessService]: '' }) },
+      },
+      endpoints: [...this.pods.values()]
+        .filter(({ rank }) => rank === 0 || !leaders)
+        .map(({ pod, seen, terminatingAtMs }) => {
+          const serving = this.nowMs - seen.atMs >= this.sliceLagMs ? seen.ready : !seen.ready;
+          const terminating = terminatingAtMs !== undefined;
+          return {
+            addresses: ['10.0.0.1'],
+            conditions: { ready: headless || (serving && !terminating), serving, terminating },
+            targetRef: { kind: 'Pod', uid: pod.metadata.uid ?? '' },
+          };
+        }),
+    }));
   }
 
   #patch(state: PodState, steps: readonly PatchStep[]): unknown {
@@ -587,6 +669,8 @@ export class FakeCluster implements ApiClient {
       foreground: false,
       disruption: undefined,
       unhealthy: false,
+      conditions: new Map(),
+      seen: { ready: false, atMs: Number.NEGATIVE_INFINITY },
       ...rest,
     });
   }
@@ -594,7 +678,8 @@ export class FakeCluster implements ApiClient {
   #podObject(state: PodState): Pod {
     const { pod, terminatingAtMs, disruption, foreground } = state;
     const conditions = [
-      { type: 'Ready', status: this.nowMs >= state.readyAtMs ? 'True' : 'False' },
+      ...state.conditions.values(),
+      { type: 'Ready', status: this.#isReady(state) ? 'True' : 'False' },
       ...(disruption === undefined ? [] : [{ type: 'DisruptionTarget', status: 'True', reason: disruption }]),
     ];
     const health = state.unhealthy ? 'Unhealthy' : 'Healthy';
@@ -714,10 +799,15 @@ export function configOf(halted: boolean): ConfigMap {
   return { metadata: { name: 'berth-config', ...(halted && { annotations: { [berth.halt]: 'yes' } }) } };
 }
 
-export function groupsOf(count: number, size: number, setName = 'llm'): readonly LwsGroup[] {
+export function groupsOf(
+  count: number,
+  size: number,
+  setName = 'llm',
+  worker: Ask = {},
+): readonly LwsGroup[] {
   return Array.from(
     { length: count },
-    (_, i) => new LwsGroup({ name: setName, size, worker: { gpu: 8 } }, i),
+    (_, i) => new LwsGroup({ name: setName, size, worker: { gpu: 8, ...worker } }, i),
   );
 }
 
@@ -734,10 +824,12 @@ function conflict(): ApiError {
 function deletion(options: unknown): {
   readonly uid: string | undefined;
   readonly policy: string | undefined;
+  readonly dryRun: boolean;
 } {
-  const { preconditions, propagationPolicy } = options as {
+  const { preconditions, propagationPolicy, dryRun } = options as {
     preconditions?: { uid?: string };
     propagationPolicy?: string;
+    dryRun?: readonly string[];
   };
-  return { uid: preconditions?.uid, policy: propagationPolicy };
+  return { uid: preconditions?.uid, policy: propagationPolicy, dryRun: dryRun?.includes('All') ?? false };
 }

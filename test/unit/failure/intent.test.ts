@@ -14,7 +14,7 @@ t.test('an intent reads back as it was written', async t => {
     hold: undefined,
     phase: 'closed',
     outcome: 'recovered',
-    times: { evicted: 3_000, gone: 4_000, bound: 5_000, ready: 6_123 },
+    times: { drain: 2_500, evicted: 3_000, gone: 4_000, bound: 5_000, ready: 6_123 },
   });
   const device = { driver: 'gpu.nvidia.com', pool: 'a', device: 'gpu-3' };
   for (const intent of [intentOf(), intentOf({ hold: 'wait', phase: 'leaving', device }), closed])
@@ -23,6 +23,9 @@ t.test('an intent reads back as it was written', async t => {
   t.same(parseIntent(JSON.stringify(older)), intentOf(), 'one from before devices were told');
   const { domains: __, ...oldest } = older;
   t.same(parseIntent(JSON.stringify(oldest)), intentOf({ domains: [] }), 'one from before domains were told');
+  const undrained = JSON.parse(formatIntent(intentOf()));
+  Reflect.deleteProperty(undrained.times, 'drain');
+  t.same(parseIntent(JSON.stringify(undrained)), intentOf(), 'one from before groups were drained');
 });
 
 t.test('what is not exactly an intent is refused, with the field at fault', async t => {
@@ -57,6 +60,7 @@ t.test('what is not exactly an intent is refused, with the field at fault', asyn
     [edited({ hold: 1 }), /hold/],
     [edited({ times: null }), /times/],
     [edited({ times: { signal: 'yesterday' } }), /times\.signal/],
+    [edited({ times: { ...JSON.parse(formatIntent(intentOf())).times, drain: 'soon' } }), /times\.drain/],
     [`"${'x'.repeat(1024 * 1024)}"`, /longer/],
   ];
   for (const [text, wanted] of cases) {

@@ -32,6 +32,7 @@ export function intentOf({
     times: {
       signal: 1_000,
       intent: 2_000,
+      drain: undefined,
       evicted: undefined,
       gone: undefined,
       bound: undefined,

@@ -36,6 +36,10 @@ export class Replica {
   /** `reason: message` of every event, on pods and owners. */
   readonly events: string[] = [];
   readonly outcomes: string[] = [];
+  /** Seconds of each step of the last recovery. */
+  readonly steps = new Map<string, number>();
+  /** Open evictions by phase. */
+  phases: ReadonlyMap<string, number> = new Map();
   readonly brakes: string[] = [];
   /** `reason: message` of what was told to owners about devices. */
   readonly told: string[] = [];
@@ -75,9 +79,12 @@ export class Replica {
       condition: () => {},
       countEviction: (_, outcome) => this.outcomes.push(outcome),
       setBrakes: counts => this.brakes.splice(0, this.brakes.length, ...counts.keys()),
-      setOpenIntents: () => {},
-      observeRecovery: () => {},
+      setOpenIntents: counts => {
+        this.phases = counts;
+      },
+      observeRecovery: (step, seconds) => this.steps.set(step, seconds),
       setFailures: () => {},
+      countGate: () => {},
     };
     let looked = 0;
     const nowMs = () => clock.nowMs() + msPerLook * looked++;
@@ -125,6 +132,8 @@ export class Replica {
             }
           : { kind: 'undecided', reason: 'no room' },
       makeQueue: process => new WorkQueue({ name: 'failure', process, log: silentLog, clock }),
+      makeGateQueue: process =>
+        new WorkQueue({ name: 'service-gates', process, log: silentLog, clock, concurrency: 8 }),
     });
     if (places) startPlacement(this.cache, client, clock, () => !this.#dead);
     this.controller.start();

@@ -82,7 +82,7 @@ t.test('every write names the incarnation it is meant for', async t => {
       'evictPod',
       evictPod(client, pod, options),
       {
-        request: `POST ${path}/eviction`,
+        request: `POST ${path}/eviction?dryRun=All`,
         type: 'application/json',
         body: {
           apiVersion: 'policy/v1',
