@@ -36,6 +36,8 @@ interface PodState {
   disruption: string | undefined;
   unhealthy: boolean;
   readyAtMs: number;
+  /** Its kubelet does not follow conditions for now. */
+  slowKubelet: boolean;
   /** Conditions that were written, by type. */
   readonly conditions: Map<string, PodCondition>;
   /** What kube-controller-manager saw last of its readiness, and since when. */
@@ -212,7 +214,8 @@ export class FakeCluster implements ApiClient {
   }
 
   /** As the kubelet reckons it: started, and the conditions behind its readiness gates are True. */
-  #isReady({ pod, readyAtMs, conditions }: PodState): boolean {
+  #isReady({ pod, readyAtMs, conditions, slowKubelet, seen }: PodState): boolean {
+    if (slowKubelet) return seen.ready;
     const gates = pod.spec.readinessGates ?? [];
     return (
       this.nowMs >= readyAtMs &&
@@ -669,6 +672,7 @@ export class FakeCluster implements ApiClient {
       foreground: false,
       disruption: undefined,
       unhealthy: false,
+      slowKubelet: false,
       conditions: new Map(),
       seen: { ready: false, atMs: Number.NEGATIVE_INFINITY },
       ...rest,
