@@ -1,5 +1,6 @@
 import type { NodeInfo } from '../cluster/node-info.ts';
 import type { TopologyDomain, TopologyLevel } from '../cluster/topology.ts';
+import { isUsablePartition, tpuPartitionState } from '../cluster/tpu-partition.ts';
 import { type TpuShape, tpuLevelOf, tpuResource, tpuShapeOf } from '../cluster/tpu-shape.ts';
 import type { TpuSlices } from '../group/topology-request.ts';
 import { takesTpu } from '../group/tpu-slices.ts';
@@ -69,6 +70,8 @@ function causeAgainst(
 ): string {
   const shape = tpuShapeOf(level, nodes);
   if (shape === undefined) return '';
+  const state = nodes.map(({ record }) => tpuPartitionState(record)).find(told => !isUsablePartition(told));
+  if (state !== undefined) return `in a TPU slice that is ${state}`;
   const { hosts } = shape;
   if (hosts === undefined) return 'in a TPU slice of unclear shape';
   if (!wish.hosts.has(hosts)) return `in a TPU slice of ${counted(hosts)}, not ${anyOf(wish.hosts)}`;

@@ -130,6 +130,29 @@ t.test('members that stay are no other use', async t => {
   t.notOk('in a TPU slice that others use' in bars);
 });
 
+t.test('a slice of which any host says that it is not usable gets nobody', async t => {
+  const saying = (state: string) => {
+    const label = { 'cloud.google.com/gke-tpu-partition-4x4x4-state': state };
+    const nodes = fleet.nodes.map(node =>
+      node.metadata.name === 't1'
+        ? { ...node, metadata: { ...node.metadata, labels: { ...node.metadata.labels, ...label } } }
+        : node,
+    );
+    const topology = {
+      requiredLevel: undefined,
+      preferredLevel: undefined,
+      sameLabels: [],
+      tpuSlices: { level: pool, hosts: [2] },
+    };
+    const changed = snapshotOf({ ...fleet, nodes });
+    const bars = barredTpuNodes({ demands: demands([4, 4]), topology, snapshot: changed });
+    return ['t0', 't1'].map(name => bars.get(changed.tree.indexByNodeName.get(name) ?? -1));
+  };
+  for (const state of ['UNHEALTHY', 'INCOMPLETE', 'UNSET', 'ODD'])
+    t.same(saying(state), Array(2).fill(`in a TPU slice that is ${state}`));
+  for (const state of ['HEALTHY', 'DEGRADED']) t.same(saying(state), [undefined, undefined], state);
+});
+
 t.test('nothing is barred without TPUs or shapes', async t => {
   t.same(barred([0, 0]), {});
   const plain = snapshotOf({ ...fleet, levels: drawFleet('zone z\n pool p\n  - n').levels });
