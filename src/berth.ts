@@ -13,7 +13,7 @@ import { LeaseElection } from './kube/lease-election.ts';
 import { readServerVersion, remakesDeletedClaims } from './kube/server-version.ts';
 import { makePlacement } from './placement.ts';
 import { makePreemption } from './preemption-response.ts';
-import { makeReflectors } from './reflectors.ts';
+import { makeOptionalReflectors, makeReflectors } from './reflectors.ts';
 import {
   makeExtenderServer,
   makeWebhookServer,
@@ -50,12 +50,13 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
     steersClaims: config.devices.steerClaims && !config.observeOnly,
   });
   const reflectors = makeReflectors(options, cache);
+  const optional = makeOptionalReflectors(options, cache);
   const allSynced = () => reflectors.every(reflector => reflector.synced);
   const synced = Promise.all(reflectors.map(reflector => reflector.waitForSync(stopping.signal))).then(
     () => {},
   );
   synced.catch(() => {});
-  const reading = reflectors.map(reflector => reflector.start(stopping.signal));
+  const reading = [...reflectors, ...optional].map(reflector => reflector.start(stopping.signal));
 
   const certificates = await startCertificates(options, clock, context => {
     for (const server of servers) renewCertificate(server, context);
@@ -194,7 +195,7 @@ export async function startBerth(options: BerthOptions): Promise<Berth> {
   const admin = new AdminServer({ ...config.admin, registry: metrics.registry, readiness, log });
   Object.assign(metrics.sources, {
     caches: () =>
-      reflectors.map(r => ({
+      [...reflectors, ...optional].map(r => ({
         resource: r.resource,
         synced: r.synced,
         stalenessSeconds: r.stalenessMs(clock.nowMs()) / 1000,

@@ -52,6 +52,12 @@ const nodeConditionRow = z.strictObject({
     .default('True')
     .describe('status that speaks against the node'),
   class: signalClass,
+  network: z
+    .boolean()
+    .exactOptional()
+    .describe(
+      'it is about NICs: only members hurt that have one by claim or resource, or the network of their host',
+    ),
   afterSeconds: z
     .number()
     .min(0)
@@ -60,6 +66,32 @@ const nodeConditionRow = z.strictObject({
     .describe('it must stand for so long; certainAfterSeconds or suspectAfterSeconds when absent'),
 });
 
+const claimConditionRow = z.strictObject({
+  driver: z.string().min(1).max(63).exactOptional().describe('driver of the device; any when absent'),
+  type: z.string().min(1).max(316).describe('type of the condition'),
+  status: z
+    .enum(['True', 'False', 'Unknown'])
+    .default('False')
+    .describe('status that speaks against the device'),
+  class: signalClass.default('suspect'),
+  afterSeconds: z
+    .number()
+    .min(0)
+    .max(dayInSeconds)
+    .exactOptional()
+    .describe('it must stand for so long; certainAfterSeconds or suspectAfterSeconds when absent'),
+});
+
+const deviceAttributeRow = z.strictObject({
+  driver: z.string().min(1).max(63).exactOptional().describe('driver of the device; any when absent'),
+  attribute: z
+    .string()
+    .min(1)
+    .max(96)
+    .describe('name of the attribute; without a domain it is in that of the driver'),
+  value: z.string().max(64).describe('value that says that the device is down, as text'),
+  class: signalClass.default('suspect'),
+});
 const maintenanceWindow = z
   .strictObject({
     cron: z
@@ -111,6 +143,14 @@ export const failureSchema = z
       'deviceMissingAfterSeconds',
       'a device must be gone from its pool, and its pod not Ready, for so long',
     ),
+    cliqueAfterSeconds: number(
+      'cliqueAfterSeconds',
+      'the NVLink clique of a Node must be lost or changed under a group with channels for so long',
+    ),
+    computeDomainAfterSeconds: number(
+      'computeDomainAfterSeconds',
+      'a ComputeDomain must not be ready under a running member for so long, at least',
+    ),
     certainAfterSeconds: number(
       'certainAfterSeconds',
       'taints of devices and conditions of nodes that are certain must stand for so long',
@@ -131,6 +171,20 @@ export const failureSchema = z
       .max(1000)
       .default([])
       .describe('what conditions of nodes say, before the table that is built in'),
+    claimConditions: z
+      .array(claimConditionRow)
+      .max(1000)
+      .default([])
+      .describe('what conditions of devices in `status.devices` of claims say; others say nothing'),
+    deviceAttributes: z
+      .array(deviceAttributeRow)
+      .max(1000)
+      .default([])
+      .describe('attributes of devices that say that they are down, before the table that is built in'),
+    downAlerts: count('downAlerts', 'a suspect one must have gone down so often', 1),
+    downWindowSeconds: number('downWindowSeconds', 'within so long; once alone is counted in metrics', {
+      min: 1,
+    }),
     foreignGraceSeconds: number(
       'foreignGraceSeconds',
       'a group that others began to delete is left to LWS for so long',

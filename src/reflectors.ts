@@ -1,3 +1,4 @@
+import type { ComputeDomain } from './api/compute-domain.ts';
 import type {
   DeviceClass,
   DeviceTaintRule,
@@ -14,11 +15,12 @@ import type {
   PodDisruptionBudget,
   StatefulSet,
 } from './api/kubernetes.ts';
-import { berth, lws } from './api/names.ts';
+import { berth, lws, nvidia } from './api/names.ts';
 import type { BerthOptions } from './berth-options.ts';
 import type { ClusterCache } from './cache/cluster-cache.ts';
 import type { ObjectSink } from './cache/object-sink.ts';
 import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from './cluster/devices/claims.ts';
+import { type ComputeDomainRecord, decodeComputeDomain } from './cluster/devices/compute-domain.ts';
 import {
   decodeDeviceClass,
   decodeResourceClaim,
@@ -35,27 +37,11 @@ import { Reflector } from './kube/reflector.ts';
 
 const resourceApi = '/apis/resource.k8s.io/v1';
 
-/** One reflector for each resource that Berth looks at; decoded objects go into the cache. */
-export function makeReflectors({ client, metrics, log }: BerthOptions, cache: ClusterCache) {
+/** One reflector for each resource that Berth needs; decoded objects go into the cache. */
+export function makeReflectors(options: BerthOptions, cache: ClusterCache) {
+  const { metrics, log } = options;
   const share = podShare();
-  const reflect = <Raw extends KubernetesObject, T>(
-    resource: string,
-    path: string,
-    decode: (raw: Raw) => T,
-    sink: ObjectSink<T>,
-    query?: Readonly<Record<string, string>>,
-  ) =>
-    new Reflector<T, Raw>({
-      client,
-      path,
-      resource,
-      decode,
-      sink,
-      log,
-      ...(query && { query }),
-      onList: cause => metrics.reflectorRelists.inc({ resource, cause }),
-      onDecodeError: () => metrics.decodeErrors.inc({ resource }),
-    });
+  const reflect = reflectorsWith(options);
   return [
     reflect<Node, ReturnType<typeof decodeNode>>('nodes', '/api/v1/nodes', decodeNode, cache.nodes),
     reflect<Namespace, ReturnType<typeof decodeNamespace>>(
@@ -128,4 +114,42 @@ export function makeReflectors({ client, metrics, log }: BerthOptions, cache: Cl
     ),
     reflect<Pod, PodInfo>('pods', '/api/v1/pods', pod => decodePod(pod, share), cache.pods),
   ];
+}
+
+/**
+ * Reflectors of resources that Berth can do without: it neither waits for them nor stops for them when they are stale. Who
+ * acts on what they say looks again live.
+ */
+export function makeOptionalReflectors(options: BerthOptions, cache: ClusterCache) {
+  const reflect = reflectorsWith(options);
+  return [
+    // Where NVIDIA's DRA driver is not installed this is a 404, which is an empty list.
+    reflect<ComputeDomain, ComputeDomainRecord>(
+      'computedomains',
+      `/apis/${nvidia.apiVersion}/computedomains`,
+      decodeComputeDomain,
+      cache.computeDomains,
+    ),
+  ];
+}
+
+function reflectorsWith({ client, metrics, log }: BerthOptions) {
+  return <Raw extends KubernetesObject, T>(
+    resource: string,
+    path: string,
+    decode: (raw: Raw) => T,
+    sink: ObjectSink<T>,
+    query?: Readonly<Record<string, string>>,
+  ) =>
+    new Reflector<T, Raw>({
+      client,
+      path,
+      resource,
+      decode,
+      sink,
+      log,
+      ...(query && { query }),
+      onList: cause => metrics.reflectorRelists.inc({ resource, cause }),
+      onDecodeError: () => metrics.decodeErrors.inc({ resource }),
+    });
 }

@@ -161,10 +161,20 @@ export interface AllocationResult {
   readonly nodeSelector?: NodeSelector;
 }
 
+/** What a driver says of an allocated device (gate DRAResourceClaimDeviceStatus); the types of conditions are its own. */
+export interface AllocatedDeviceStatus {
+  readonly driver: string;
+  readonly pool: string;
+  readonly device: string;
+  readonly shareID?: string;
+  readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+}
+
 export interface ResourceClaim extends KubernetesObject {
   readonly spec: ResourceClaimSpec;
   readonly status?: {
     readonly allocation?: AllocationResult;
+    readonly devices?: readonly AllocatedDeviceStatus[];
     readonly reservedFor?: readonly {
       readonly resource: string;
       readonly name: string;

@@ -155,6 +155,8 @@ export const kueue = {
 
 /** Keys of NVIDIA's DRA driver. */
 export const nvidia = {
+  /** Of ComputeDomains. */
+  apiVersion: 'resource.nvidia.com/v1beta1',
   /** Node label: UID of the ComputeDomain that the node belongs to. A node belongs to one at a time. */
   computeDomain: 'resource.nvidia.com/computeDomain',
   /** Node label: `<cluster UUID>.<clique>`, the NVLink domain as GPU Feature Discovery tells it. */

@@ -2,6 +2,7 @@ import type { LeaderWorkerSet, Toleration } from '../api/kubernetes.ts';
 import { berth } from '../api/names.ts';
 import { devicesOn as publishedOn } from '../cluster/devices/choice-input.ts';
 import type { ClaimRecord, ClaimTemplateRecord, DeviceClassRecord } from '../cluster/devices/claims.ts';
+import type { ComputeDomainRecord } from '../cluster/devices/compute-domain.ts';
 import {
   type Device,
   type DeviceId,
@@ -31,9 +32,9 @@ import { DeviceHolds } from './device-holds.ts';
 import { DeviceState } from './device-state.ts';
 import { GroupIndex, groupKeyOfPod } from './group-index.ts';
 import { buildGroupView, type GroupView, seatKey } from './group-view.ts';
-import { sameNode } from './node-equality.ts';
 import { NodeLedger } from './node-ledger.ts';
 import { type ObjectReducer, type ObjectSink, objectSink } from './object-sink.ts';
+import { sameDomain, sameNode } from './record-equality.ts';
 import {
   allReservedFor,
   isOnItsWay,
@@ -127,6 +128,13 @@ export class ClusterCache {
     keyOf: claim => claim.uid,
   });
 
+  readonly computeDomains = this.#sink<ComputeDomainRecord>({
+    upsert: domain => this.#upsertDomain(domain),
+    remove: domain => this.#removeDomain(domain),
+    known: () => this.#domains,
+    keyOf: domain => domain.uid,
+  });
+
   /** Where the objects behind claims are looked up. */
   readonly claims: ClaimSource = {
     template: (namespace, name) => this.#devices.template(namespace, name),
@@ -142,6 +150,7 @@ export class ClusterCache {
   readonly #owners = new Map<string, LeaderWorkerSet>();
   readonly #sets = new Map<string, StatefulSetRecord>();
   readonly #budgets = new Map<string, DisruptionBudgetRecord>();
+  readonly #domains = new Map<string, ComputeDomainRecord>();
 
   readonly #groups = new GroupIndex();
   readonly #repelling = new Set<PodInfo>();
@@ -309,6 +318,11 @@ export class ClusterCache {
   /** Members of groups that name a claim, whether or not it is reserved for them. */
   membersNaming({ namespace, name }: Pick<ClaimRecord, 'namespace' | 'name'>): Iterable<PodInfo> {
     return this.#groups.podsNaming(namespace, name);
+  }
+
+  /** By its UID. */
+  computeDomain(uid: string): ComputeDomainRecord | undefined {
+    return this.#domains.get(uid);
   }
 
   /** What the slices of a pool say together, DeviceTaintRules included; undefined when there is none of it. */
@@ -626,6 +640,30 @@ export class ClusterCache {
     }
     for (const pod of pods) if (groupKeyOfPod(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
     for (const key of new Set(pods.map(groupKeyOfPod))) if (key !== undefined) this.#lookAgain(key);
+  }
+
+  #upsertDomain(domain: ComputeDomainRecord): boolean {
+    const before = this.#domains.get(domain.uid);
+    this.#domains.set(domain.uid, domain);
+    if (before !== undefined && sameDomain(before, domain)) return false;
+    return this.#touchChannels(domain.uid);
+  }
+
+  #removeDomain({ uid }: ComputeDomainRecord): boolean {
+    return this.#domains.delete(uid) && this.#touchChannels(uid);
+  }
+
+  /** Groups with channels of a domain; a domain changes seldom. True when there are any. */
+  #touchChannels(domain: string): boolean {
+    const before = this.#changes.groups.size;
+    for (const { computeDomain, podUid, reservedFor } of this.#devices.claims.values()) {
+      if (computeDomain !== domain) continue;
+      for (const uid of podUid === undefined ? reservedFor : [podUid, ...reservedFor]) {
+        const key = groupKeyOfPod(this.#pods.get(uid));
+        if (key !== undefined) this.#changes.groups.add(key);
+      }
+    }
+    return this.#changes.groups.size > before;
   }
 
   #steers(namespace: string): boolean {

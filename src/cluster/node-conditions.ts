@@ -6,6 +6,8 @@ export interface NodeConditionRecord {
   readonly status: string;
   /** UUIDs of the GPUs that its message names. */
   readonly gpus: readonly string[];
+  /** RDMA devices that it names in the words of NVSentinel. */
+  readonly nics: readonly string[];
   /** Its message recommends an action in the words of NVSentinel, and the action is none. */
   readonly asksForNothing: boolean;
 }
@@ -20,10 +22,11 @@ const standardTypes: ReadonlySet<string> = new Set([
   'OutOfDisk',
 ]);
 const gpuPattern = /\bGPU-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b/g;
+const nicPattern = /\bNIC:([\w.-]{1,63})/g;
 const actionPattern = /Recommended Action=(\w+)/g;
 const maxMessageLength = 32_768;
 const nothing: readonly NodeConditionRecord[] = [];
-const noGpus: readonly string[] = [];
+const noNames: readonly string[] = [];
 
 /** Conditions of a node that are not the kubelet's own, without their times: those come from other clocks. */
 export function nodeConditionsOf({ status }: Node): readonly NodeConditionRecord[] {
@@ -35,11 +38,13 @@ export function nodeConditionsOf({ status }: Node): readonly NodeConditionRecord
   return found.map(({ type, status: value, message }) => {
     const text = typeof message === 'string' ? message.slice(0, maxMessageLength) : '';
     const gpus = new Set(text.match(gpuPattern));
+    const nics = new Set([...text.matchAll(nicPattern)].map(([, name = '']) => name));
     const actions = [...text.matchAll(actionPattern)].map(([, action]) => action);
     return {
       type,
       status: value,
-      gpus: gpus.size === 0 ? noGpus : [...gpus].sort(),
+      gpus: gpus.size === 0 ? noNames : [...gpus].sort(),
+      nics: nics.size === 0 ? noNames : [...nics].sort(),
       asksForNothing: actions.length > 0 && actions.every(action => action === 'NONE'),
     };
   });

@@ -26,7 +26,10 @@ export function hasShape(level: TopologyLevel | undefined): boolean {
  * The slice that the nodes of one domain make; undefined when they are none: no node says a shape or has chips. Chips
  * per host are the most that any node shows, for a node with a broken chip shows fewer.
  */
-export function tpuShapeOf(level: TopologyLevel, nodes: Iterable<NodeInfo>): TpuShape | undefined {
+export function tpuShapeOf(
+  level: TopologyLevel,
+  nodes: Iterable<Pick<NodeInfo, 'record'>>,
+): TpuShape | undefined {
   const shapes = new Set<string>();
   let chipsPerHost = 0;
   for (const { record } of nodes) {

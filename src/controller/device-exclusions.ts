@@ -8,6 +8,7 @@ import { type DeviceTrouble, type Exclusion, Exclusions } from '../failure/exclu
 import type { Intent } from '../failure/intent.ts';
 import type { Blame } from '../failure/poison.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
+import type { SignalName } from '../failure/signal.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import {
   type ExclusionRule,
@@ -211,9 +212,10 @@ export class DeviceExclusions {
   }
 
   /**
-   * With those devices for which the records speak alone: what a kubelet said of a device goes with the pod that had it,
-   * and the device is as sick as before. And with the first sight of what stands still, for as long as a group is on its
-   * way: a process that was started meanwhile must keep it off the device at once, not only when patience has run out.
+   * With those devices for which the records speak alone: what a kubelet or a claim said of a device goes with the pod
+   * that had it, and the device is as sick as before. And with the first sight of what stands still, for as long as a group
+   * is on its way: a process that was started meanwhile must keep it off the device at once, not only when patience has run
+   * out.
    */
   #withRecorded(
     troubles: ReadonlyMap<DeviceKey, DeviceTrouble>,
@@ -229,7 +231,7 @@ export class DeviceExclusions {
       all.set(deviceKey(trouble.device), { ...trouble, firstSeenMs });
     }
     for (const { signal, device, times, cause, group, leaderUid, ...intent } of intents) {
-      if (signal !== 'DeviceUnhealthy' || device === undefined || times.evicted === undefined) continue;
+      if (!goesWithPod(signal) || device === undefined || times.evicted === undefined) continue;
       const key = deviceKey(device);
       const isOver = wall - times.intent >= this.#options.settings.excludeMinutes * 60_000;
       const isRepaired = times.intent <= (this.#vouched.get(key) ?? Number.NEGATIVE_INFINITY);
@@ -279,6 +281,11 @@ export class DeviceExclusions {
   #factsOf(device: DeviceId) {
     return factsOfDevice((driver, pool) => this.#options.cache.devicePool(driver, pool), device);
   }
+}
+
+/** It is told by an object that is gone once the group is. */
+function goesWithPod(signal: SignalName): boolean {
+  return signal === 'DeviceUnhealthy' || signal === 'DeviceCondition';
 }
 
 /** Who had what when it went bad; monotonic. */

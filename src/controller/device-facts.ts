@@ -19,7 +19,8 @@ export function factsOfDevice(poolOf: PoolLookup, id: DeviceId): DeviceFacts {
   if (state === undefined) return deviceFactsOf(id, 'withdrawn');
   const device = state.devices.get(id.device);
   if (device === undefined) return deviceFactsOf(id, state.isComplete ? 'missing' : 'incomplete');
-  return deviceFactsOf(id, 'published', { taints: device.taints, uuid: uuidOf(device) });
+  const { taints, attributes } = device;
+  return deviceFactsOf(id, 'published', { taints, attributes, uuid: uuidOf(device) });
 }
 
 /** The devices that a pod holds by claims: made for it, named by it, or behind its extended resources. */
@@ -28,16 +29,15 @@ export function allocatedDevices(
   claims: Iterable<ClaimRecord>,
   poolOf: PoolLookup,
 ): readonly AllocatedDevice[] {
-  return [...claims].flatMap(({ name, podClaimName, allocation }) => {
+  return [...claims].flatMap(({ name, podClaimName, allocation, conditions = [] }) => {
     const claim = podClaimName ?? pod.claims.find(ref => ref.claim === name)?.name;
     return (allocation?.results ?? [])
       .filter(({ adminAccess }) => adminAccess !== true)
-      .map(({ request, driver, pool, device, tolerations = [] }) => ({
-        ...factsOfDevice(poolOf, { driver, pool, device }),
-        claim,
-        request,
-        tolerations,
-      }));
+      .map(({ request, driver, pool, device, tolerations = [] }) => {
+        const facts = factsOfDevice(poolOf, { driver, pool, device });
+        const told = conditions.filter(condition => condition.device === facts.key);
+        return { ...facts, ...(told.length > 0 && { conditions: told }), claim, request, tolerations };
+      });
   });
 }
 

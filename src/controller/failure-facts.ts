@@ -4,7 +4,7 @@ import { modeOf, whyGroupNotPlaceable } from '../cache/group-source.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { Claims } from '../failure/claim.ts';
 import type { DrainFacts } from '../failure/drain.ts';
-import type { Incarnation } from '../failure/incarnation.ts';
+import { type Incarnation, isServing } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import type { IntentFacts, OldMember } from '../failure/next-step.ts';
 import { type FailureMode, type FailureSettings, leastMode, optsOut } from '../failure/settings.ts';
@@ -12,6 +12,7 @@ import type { MemberFacts } from '../failure/signal.ts';
 import { outOfServiceTaint } from '../failure/signals.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { allocatedDevices, resourcesShortOn } from './device-facts.ts';
+import { nvlinkFacts, tpuSliceReader } from './fabric-facts.ts';
 import type { GroupShape, Intents } from './shapes/shape.ts';
 import { shapes } from './shapes/shapes.ts';
 
@@ -31,18 +32,27 @@ export function memberFacts(
   const returnsAlone = shape.membersReturnAlone(cache, view);
   const leaderStays = leader !== undefined && !leader.terminating && !leader.terminal;
   const living = pods.filter(pod => !pod.terminating && !pod.terminal);
+  const groupReady = isServing(incarnation, view.membership.size);
+  const tpuSliceOf = tpuSliceReader(cache, incarnation);
   return pods.flatMap(pod => {
     const { nodeName } = pod;
     if (nodeName === undefined) return [];
+    const node = cache.node(nodeName);
+    const devices = allocatedDevices(pod, cache.claimsOf(pod.uid), (driver, pool) =>
+      cache.devicePool(driver, pool),
+    );
+    const nvlink = nvlinkFacts(cache, pod, devices);
+    const tpuSlice = tpuSliceOf(pod, node);
     return [
       {
         pod,
         nodeName,
-        node: cache.node(nodeName),
+        node,
         shortOf: resourcesShortOn(cache, nodeName),
-        devices: allocatedDevices(pod, cache.claimsOf(pod.uid), (driver, pool) =>
-          cache.devicePool(driver, pool),
-        ),
+        groupReady,
+        devices,
+        ...(nvlink && { nvlink }),
+        ...(tpuSlice && { tpuSlice }),
         leads: pod === leader,
         stays: leaderStays && !pod.terminating && !pod.terminal,
         othersLive: living.some(other => other !== pod),

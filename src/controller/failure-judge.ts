@@ -33,11 +33,12 @@ import type { GroupPlan } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
 import { groupsHitBy } from './device-facts.ts';
 import type { FailureBook } from './failure-book.ts';
-import { failureModeOf, isPlaced, memberFacts, preemptionModeOf } from './failure-facts.ts';
+import { failureModeOf, isPlaced, preemptionModeOf } from './failure-facts.ts';
 import type { HurtGroup } from './failure-report.ts';
 import type { FailureWatch } from './failure-watch.ts';
 import type { FailureWrites } from './failure-writes.ts';
 import { liveDevices } from './live-devices.ts';
+import { liveFabric } from './live-fabric.ts';
 import { isGivenByName, waitersFor } from './named-claims.ts';
 import type { GroupShape } from './shapes/shape.ts';
 import { shapeOf, shapes } from './shapes/shapes.ts';
@@ -268,8 +269,8 @@ export class FailureJudge {
    * group. The watch may lag behind a fault that has passed.
    */
   async stillStands({ fault, incarnation, view, shape }: Hurt): Promise<boolean> {
-    const { cache, writes, settings, claims } = this.#options;
-    const members = memberFacts(cache, shape, view, incarnation, claims);
+    const { cache, writes, settings, claims, watch } = this.#options;
+    const members = watch.factsOf(shape, view, incarnation);
     const member = members.find(({ pod }) => pod.uid === fault.podUid);
     const [pod, node, isWanted] = await Promise.all([
       member === undefined ? undefined : writes.livePod(member.pod),
@@ -288,7 +289,8 @@ export class FailureJudge {
       ...member,
       pod: now,
       node: node === undefined ? undefined : decodeNode(node),
-      ...(device && { devices: await liveDevices(cache, writes, now, device) }),
+      ...(device && { devices: watch.withMemory(await liveDevices(cache, writes, now, device)) }),
+      ...(await liveFabric(cache, writes, { member, signal: fault.signal, incarnation })),
       stays,
       claim,
     };

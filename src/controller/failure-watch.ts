@@ -1,5 +1,8 @@
+import { nvidia } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
+import type { GroupView } from '../cache/group-view.ts';
 import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
+import { labelValue } from '../cluster/labels.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
 import type { BadTally, BadThing } from '../failure/bad-things.ts';
 import type { BreakerName, BreakerReading, LabelledNode } from '../failure/breakers.ts';
@@ -12,21 +15,23 @@ import {
   massFailure,
 } from '../failure/breakers.ts';
 import type { Claims } from '../failure/claim.ts';
+import { CliqueMemory } from '../failure/clique-memory.ts';
 import { Comebacks } from '../failure/comebacks.ts';
 import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failure/evidence.ts';
 import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
-import { memberRank } from '../failure/incarnation.ts';
+import { type Incarnation, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
-import { isPreemption, type SignalClass } from '../failure/signal.ts';
+import { type AllocatedDevice, isPreemption, type MemberFacts, type SignalClass } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
 import { whoTakes } from '../failure/taken-nodes.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { resourcesShortOn } from './device-facts.ts';
+import { cliqueSights } from './fabric-facts.ts';
 import { memberFacts } from './failure-facts.ts';
 import { PoolWatch } from './pool-watch.ts';
-import type { Intents } from './shapes/shape.ts';
+import type { GroupShape, Intents } from './shapes/shape.ts';
 import { shapeOf } from './shapes/shapes.ts';
 
 export interface FailureWatchOptions {
@@ -56,6 +61,7 @@ export class FailureWatch {
   /** Leader UIDs with evidence, by group. */
   readonly #subjects = new Map<string, ReadonlySet<string>>();
   readonly #pools: PoolWatch;
+  readonly #cliques = new CliqueMemory();
   /** By node, the pods that its kubelet refused and when that was seen. */
   readonly #refused = new Map<string, Map<string, number>>();
   /** Nodes that others take away, and the sentence about it. */
@@ -116,15 +122,17 @@ export class FailureWatch {
    * (undefined when all is, or there is none).
    */
   lookAtGroup(key: string): { readonly changed: boolean; readonly unripeMs: number | undefined } {
-    const { cache, settings, claims, nowMs, intents } = this.#options;
+    const { cache, settings, nowMs, intents } = this.#options;
     const now = nowMs();
     const shape = shapeOf(cache, key);
     const seen = new Set<string>();
     let changed = false;
     this.#noteRefused(key);
-    for (const incarnation of shape.incarnations(cache, key, intents)) {
+    const all = shape.incarnations(cache, key, intents);
+    this.#cliques.keep(key, new Set(all.map(({ leaderUid }) => leaderUid)));
+    for (const incarnation of all) {
       const view = shape.view(cache, key, incarnation);
-      const facts = view === undefined ? [] : memberFacts(cache, shape, view, incarnation, claims);
+      const facts = view === undefined ? [] : this.factsOf(shape, view, incarnation);
       const sightings = facts.flatMap(member => seeMember(member, settings));
       for (const { node } of facts) if (node !== undefined) this.#known.set(node.name, node);
       if (this.#ledger.update(incarnationSubject(incarnation.leaderUid), sightings, now)) changed = true;
@@ -139,6 +147,25 @@ export class FailureWatch {
       .map(evidence => ripeInMs(evidence, now))
       .filter(ms => ms > 0);
     return { changed, unripeMs: unripe.length === 0 ? undefined : Math.min(...unripe) };
+  }
+
+  /** The members of an incarnation, with what is remembered of their devices and nodes. */
+  factsOf(shape: GroupShape, view: GroupView, incarnation: Incarnation): readonly MemberFacts[] {
+    const { cache, claims } = this.#options;
+    const members = memberFacts(cache, shape, view, incarnation, claims);
+    const sights = cliqueSights(members);
+    const cliques =
+      sights.length === 0 ? undefined : this.#cliques.expected(view.key, incarnation.leaderUid, sights);
+    return members.map(({ nvlink, ...member }) => {
+      const clique = cliques?.get(member.node?.uid ?? '');
+      const devices = this.withMemory(member.devices ?? []);
+      return { ...member, devices, ...(nvlink && { nvlink: { ...nvlink, clique } }) };
+    });
+  }
+
+  /** Devices with what is remembered of each. */
+  withMemory(devices: readonly AllocatedDevice[]): readonly AllocatedDevice[] {
+    return devices.map(device => this.#pools.withAlerts(device));
   }
 
   evidenceOf(leaderUid: string): readonly Evidence[] {
@@ -241,6 +268,11 @@ export class FailureWatch {
         failing.set(uid, Math.min(failing.get(uid) ?? Number.POSITIVE_INFINITY, firstSeenMs + debounceMs));
       }
       for (const [name, taken] of this.#taken) if (!excluded.has(name)) excluded.set(name, taken);
+      const cliques = this.#suspectCliques();
+      for (const { name, labels } of cliques.size === 0 ? [] : cache.allNodes()) {
+        const cause = cliques.get(labelValue(labels, nvidia.clique) ?? '');
+        if (cause !== undefined && !excluded.has(name)) excluded.set(name, cause);
+      }
       for (const { avoid, times, group } of intents) {
         const backForMs = wallMs - times.intent - settings.excludeMinutes * 60_000;
         if (backForMs >= settings.lastChoiceHours * hourMs && backForMs >= 0) continue;
@@ -291,6 +323,28 @@ export class FailureWatch {
   nodesBackForMs(): number {
     if (this.#isOut) return 0;
     return this.#backMs === undefined ? Number.POSITIVE_INFINITY : this.#options.nowMs() - this.#backMs;
+  }
+
+  /**
+   * NVLink cliques that no plan may use, each with the cause. What one GPU tells of its links may be the GPU itself, which
+   * is kept off anyhow; two of a clique are a word against the switches.
+   */
+  #suspectCliques(): ReadonlyMap<string, string> {
+    const { cache } = this.#options;
+    const suspect = new Map<string, string>();
+    const links = new Map<string, DeviceKey>();
+    for (const { sighting } of this.#ledger.all()) {
+      const { clique, ofNvlink, device, cause, nodeName, class: of } = sighting;
+      if (of === 'info') continue;
+      if (clique !== undefined) suspect.set(clique, cause);
+      if (ofNvlink !== true || device === undefined) continue;
+      const around = labelValue(cache.node(nodeName)?.labels ?? {}, nvidia.clique);
+      if (around === undefined) continue;
+      const key = deviceKey(device);
+      if ((links.get(around) ?? key) !== key) suspect.set(around, cause);
+      links.set(around, key);
+    }
+    return suspect;
   }
 
   /** What the evidence says of the breakers now. */

@@ -1,3 +1,4 @@
+import type { ComputeDomain } from '../api/compute-domain.ts';
 import type { EndpointSlice, InferencePool } from '../api/discovery.ts';
 import type { DeviceTaintRule, ResourceClaim, ResourceSlice } from '../api/dra.ts';
 import type {
@@ -8,7 +9,7 @@ import type {
   PodCondition,
   StatefulSet,
 } from '../api/kubernetes.ts';
-import { lws } from '../api/names.ts';
+import { lws, nvidia } from '../api/names.ts';
 import type { RemakerKind } from '../failure/remakers.ts';
 import type { ApiClient } from '../kube/api-client.ts';
 import { ApiGarbled, failureKind } from '../kube/api-errors.ts';
@@ -40,6 +41,10 @@ export interface FailureWrites {
   liveClaim(claim: ObjectRef): Promise<ResourceClaim | undefined>;
   /** The slices of a driver: of a node, or of the whole cluster. */
   liveSlices(driver: string, nodeName: string | undefined): Promise<readonly ResourceSlice[]>;
+  /** Undefined when there is none of that name, or the cluster has no ComputeDomains. */
+  liveComputeDomain(domain: ObjectRef): Promise<ComputeDomain | undefined>;
+  /** How many nodes bear a label of that value. */
+  liveNodesWith(label: string, value: string): Promise<number>;
   liveTaintRules(): Promise<readonly DeviceTaintRule[]>;
   liveEndpointSlices(namespace: string): Promise<readonly EndpointSlice[]>;
   /** None where the cluster knows no such thing. */
@@ -84,6 +89,22 @@ export function failureWrites(client: ApiClient): FailureWrites {
       return itemsOf(
         await client.request<{ items?: readonly ResourceSlice[] }>({ method: 'GET', path, query }),
       );
+    },
+    liveComputeDomain: ({ namespace, name }) =>
+      ifThere(
+        getObject<ComputeDomain>(
+          client,
+          `/apis/${nvidia.apiVersion}/namespaces/${namespace}/computedomains/${name}`,
+        ),
+      ),
+    async liveNodesWith(label, value) {
+      const query = { labelSelector: `${label}=${value}` };
+      const list = await client.request<{ items?: readonly Node[] }>({
+        method: 'GET',
+        path: '/api/v1/nodes',
+        query,
+      });
+      return itemsOf(list).length;
     },
     async liveTaintRules() {
       const path = `${resourceApi}/devicetaintrules`;

@@ -3,9 +3,11 @@ import type { Device, DeviceId } from '../cluster/devices/device.ts';
 import type { PoolState } from '../cluster/devices/pool-state.ts';
 import { poolKey } from '../cluster/devices/slice-index.ts';
 import { deviceFactsOf } from '../failure/device-signals.ts';
+import { DownAlerts } from '../failure/down-alerts.ts';
 import type { EvidenceLedger } from '../failure/evidence.ts';
 import type { FailureSettings } from '../failure/settings.ts';
-import type { Sighting } from '../failure/signal.ts';
+import type { DeviceFacts, Sighting } from '../failure/signal.ts';
+import { readDownReports } from '../failure/signal-tables.ts';
 import { seeDevice } from '../failure/signals.ts';
 import { factsOfDevice, groupsOnPool, type PoolLookup } from './device-facts.ts';
 
@@ -38,14 +40,21 @@ export class PoolWatch {
   readonly #totals = new Map<string, number>();
   /** Pools without slices now, by driver. */
   readonly #withdrawn = new Map<string, Set<string>>();
+  readonly #alerts: DownAlerts;
 
   constructor(options: PoolWatchOptions) {
     this.#options = options;
+    this.#alerts = new DownAlerts(options.settings);
   }
 
   /** Devices by driver, those included that were there a moment ago. */
   get totals(): ReadonlyMap<string, number> {
     return this.#totals;
+  }
+
+  /** The same facts, with what is remembered of the device. */
+  withAlerts<T extends DeviceFacts>(facts: T): T {
+    return this.#alerts.isRepeated(facts.key) ? { ...facts, wentDownOften: true } : facts;
   }
 
   /** Looks at the devices of a pool, and names the groups that have some of them. */
@@ -60,10 +69,11 @@ export class PoolWatch {
 
   /** Looks at everything and forgets what has been gone for long. */
   lookAtAll(): void {
-    const { cache } = this.#options;
+    const { cache, nowMs } = this.#options;
     const pools = new Map<string, { readonly driver: string; readonly pool: string }>(this.#pools);
     for (const { driver, pool } of cache.allSlices()) pools.set(poolKey(driver, pool), { driver, pool });
     for (const { driver, pool } of pools.values()) this.lookAt(driver, pool);
+    this.#alerts.prune(nowMs());
   }
 
   #take(driver: string, pool: string): void {
@@ -113,8 +123,13 @@ export class PoolWatch {
       const id: DeviceId = { driver, pool, device };
       sightings.push(...seeDevice(deviceFactsOf(id, 'missing'), nodeName, settings));
     };
-    for (const { id, taints } of cache.devicePool(driver, pool)?.devices.values() ?? [])
-      if (taints.length > 0) sightings.push(...seeDevice(factsOfDevice(poolOf, id), nodeName, settings));
+    for (const device of cache.devicePool(driver, pool)?.devices.values() ?? []) {
+      const { id, key, taints } = device;
+      const { reports, up } = readDownReports(device, settings);
+      this.#alerts.note(key, reports.length > 0 ? 'down' : up ? 'up' : 'nothing', nowMs());
+      if (taints.length === 0 && reports.length === 0) continue;
+      sightings.push(...seeDevice(this.withAlerts(factsOfDevice(poolOf, id)), nodeName, settings));
+    }
     for (const name of known?.gone.keys() ?? []) missing(name);
     if (known?.withdrawnAtMs !== undefined && this.#isRollout(driver))
       for (const name of known.devices.keys()) missing(name);

@@ -3,7 +3,13 @@ import { berthDomain } from '../api/names.ts';
 import { type AppliedTaint, type DeviceId, deviceKey } from '../cluster/devices/device.ts';
 import { tolerates } from '../cluster/taints.ts';
 import type { AllocatedDevice, DeviceFacts, FaultOrigin, Finding, Signal, SignalClass } from './signal.ts';
-import { classOfTaint, secondsOf } from './signal-tables.ts';
+import {
+  classOfTaint,
+  isOfNvlink,
+  readDownReports,
+  secondsOf,
+  verdictOnClaimCondition,
+} from './signal-tables.ts';
 
 /**
  * Signals of devices in ResourceSlices. None of them blames the node: a taint or its absence keeps a device off new
@@ -67,6 +73,46 @@ export const deviceSignals: readonly Signal[] = [
         },
       ];
     },
+  },
+  {
+    // Links flap: one that goes down again within minutes is suspect, for as long as it is down.
+    name: 'DeviceDown',
+    class: 'suspect',
+    scope: 'device',
+    of: 'staying',
+    see: (device, settings) => {
+      const { id, attributes } = device;
+      if (attributes === undefined) return [];
+      return readDownReports({ id, attributes }, settings).reports.map(({ row, class: of }) => {
+        const signalClass = of === 'suspect' && device.wentDownOften !== true ? 'info' : of;
+        return {
+          ...about(device),
+          class: signalClass,
+          cause: `${nameOf(id)} is down (${row})`,
+          debounceMs: secondsOf(signalClass, settings) * 1000,
+        };
+      });
+    },
+  },
+  {
+    // What a driver notes in the claim. It is gone with the claim, so an exclusion outlives it, see DeviceExclusions.
+    name: 'DeviceCondition',
+    class: 'suspect',
+    scope: 'device',
+    of: 'staying',
+    see: (device, settings) =>
+      (device.conditions ?? []).flatMap(({ type, status }) => {
+        const verdict = verdictOnClaimCondition(device.id.driver, { type, status }, settings);
+        if (verdict === undefined) return [];
+        return [
+          {
+            ...about(device),
+            class: verdict.class,
+            cause: `${nameOf(device.id)} has the condition ${type}=${status} in its claim`,
+            debounceMs: verdict.afterSeconds * 1000,
+          },
+        ];
+      }),
   },
   {
     name: 'DevicePoolIncomplete',
@@ -159,10 +205,11 @@ function about({ id, key }: DeviceFacts): Pick<Finding, 'entity' | 'blamesNode' 
 
 function finding(
   device: DeviceFacts,
-  { key, value = '', effect, rule }: AppliedTaint,
+  applied: AppliedTaint,
   signalClass: SignalClass,
   seconds: number,
 ): Finding {
+  const { key, value = '', effect, rule } = applied;
   const taint = `${key}${value === '' ? '' : `=${value}`}:${effect}`;
   const by = rule === undefined ? '' : ` by DeviceTaintRule ${rule.name}`;
   const origin: FaultOrigin | undefined =
@@ -170,6 +217,7 @@ function finding(
   return {
     ...about(device),
     ...(origin && { origin }),
+    ...(isOfNvlink(applied) && { ofNvlink: true }),
     class: signalClass,
     cause: `${nameOf(device.id)} has the taint ${taint}${by}`,
     debounceMs: seconds * 1000,
@@ -180,7 +228,10 @@ function finding(
 export function deviceFactsOf(
   id: DeviceId,
   state: DeviceFacts['state'],
-  device?: { readonly taints: readonly AppliedTaint[]; readonly uuid: string | undefined },
+  device?: Pick<DeviceFacts, 'taints' | 'uuid' | 'attributes'>,
 ): DeviceFacts {
-  return { id, key: deviceKey(id), state, taints: device?.taints ?? [], uuid: device?.uuid };
+  const key = deviceKey(id);
+  return device === undefined
+    ? { id, key, state, taints: [], uuid: undefined }
+    : { id, key, state, ...device };
 }

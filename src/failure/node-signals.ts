@@ -29,12 +29,14 @@ export const nodeSignals: readonly Signal[] = [
     class: 'suspect',
     scope: 'node',
     of: 'staying',
-    see: (node, settings, devices) =>
+    see: (node, settings, member) =>
       (node.record.conditions ?? []).flatMap(condition => {
         const verdict = verdictOnCondition(condition, settings);
         if (verdict === undefined) return [];
-        const { class: signalClass, afterSeconds } = verdict;
+        const { class: signalClass, afterSeconds, network } = verdict;
+        if (network && member?.usesNetwork === false) return [];
         const rest = { class: signalClass, debounceMs: afterSeconds * 1000 };
+        const { devices = [] } = member ?? {};
         return whomItMeans(node, condition, devices).map(meant => ({ ...meant, ...rest }));
       }),
   },
@@ -71,21 +73,35 @@ export const nodeSignals: readonly Signal[] = [
   },
 ];
 
-/** The node, or of a member whose GPUs are known by UUID those that the condition names, if any. */
+/**
+ * The node, or of a member whose devices are known by the names that the condition has for them those that it names, if
+ * any: GPUs by UUID, NICs by that of their RDMA device.
+ */
 function whomItMeans(
   { record }: NodeFacts,
-  { type, status, gpus }: NodeConditionRecord,
+  { type, status, gpus, nics }: NodeConditionRecord,
   devices: readonly AllocatedDevice[],
 ): readonly Omit<Finding, 'debounceMs'>[] {
   const condition = `condition ${type}=${status}`;
-  if (gpus.length === 0 || !devices.some(({ uuid }) => uuid?.startsWith('GPU-')))
+  const named = gpus.length > 0 ? gpus : nics;
+  const nameIn = gpus.length > 0 ? gpuName : rdmaName;
+  if (named.length === 0 || !devices.some(device => nameIn(device) !== undefined))
     return [{ entity: record.uid, blamesNode: true, cause: `node ${record.name} has the ${condition}` }];
   return devices
-    .filter(({ uuid }) => uuid !== undefined && gpus.includes(uuid))
+    .filter(device => named.includes(nameIn(device) ?? ''))
     .map(device => ({
       entity: device.key,
       blamesNode: !isKeptOff(device),
       device: device.id,
       cause: `${nameOf(device.id)} is named by ${condition} of node ${record.name}`,
     }));
+}
+
+function gpuName({ uuid }: AllocatedDevice): string | undefined {
+  return uuid?.startsWith('GPU-') ? uuid : undefined;
+}
+
+function rdmaName({ attributes }: AllocatedDevice): string | undefined {
+  const name = attributes?.get('dra.net/rdmaDevice');
+  return name?.kind === 'string' ? name.value : undefined;
 }

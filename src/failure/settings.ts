@@ -1,5 +1,10 @@
 import type { MaintenanceWindow } from './maintenance-windows.ts';
-import type { DeviceTaintRow, NodeConditionRow } from './signal-tables.ts';
+import type {
+  ClaimConditionRow,
+  DeviceAttributeRow,
+  DeviceTaintRow,
+  NodeConditionRow,
+} from './signal-tables.ts';
 
 /** How far Berth goes when a device or node fails, from least to most. */
 export const failureModes = ['off', 'observe', 'cordon', 'evict'] as const;
@@ -33,6 +38,8 @@ export interface FailureSettings {
   readonly nodeNotReadyAfterSeconds: number;
   readonly nodeShortAfterSeconds: number;
   readonly deviceMissingAfterSeconds: number;
+  readonly cliqueAfterSeconds: number;
+  readonly computeDomainAfterSeconds: number;
   /** What has no time of its own: taints on devices and conditions of nodes, by their class. */
   readonly certainAfterSeconds: number;
   readonly suspectAfterSeconds: number;
@@ -42,6 +49,11 @@ export interface FailureSettings {
   /** Rows that go before the tables that Berth knows by itself. */
   readonly deviceTaints: readonly DeviceTaintRow[];
   readonly nodeConditions: readonly NodeConditionRow[];
+  readonly claimConditions: readonly ClaimConditionRow[];
+  readonly deviceAttributes: readonly DeviceAttributeRow[];
+  /** A device whose attributes say so often within the window that it is down is believed. */
+  readonly downAlerts: number;
+  readonly downWindowSeconds: number;
 
   /** A group that others began to delete is left to LWS for so long, which finishes most of them by itself. */
   readonly foreignGraceSeconds: number;
@@ -144,12 +156,18 @@ export const defaultFailureSettings: FailureSettings = {
   nodeNotReadyAfterSeconds: 120,
   nodeShortAfterSeconds: 120,
   deviceMissingAfterSeconds: 120,
+  cliqueAfterSeconds: 300,
+  computeDomainAfterSeconds: 60,
   certainAfterSeconds: 5,
   suspectAfterSeconds: 180,
   refusedPods: 3,
   refusedWindowSeconds: 600,
   deviceTaints: [],
   nodeConditions: [],
+  claimConditions: [],
+  deviceAttributes: [],
+  downAlerts: 2,
+  downWindowSeconds: 300,
   foreignGraceSeconds: 2,
   fencingAfterSeconds: 30,
   excludeMinutes: 60,

@@ -1,5 +1,7 @@
 import type { DeviceToleration } from '../api/dra.ts';
-import type { AppliedTaint, DeviceId, DeviceKey } from '../cluster/devices/device.ts';
+import type { DeviceConditionRecord } from '../cluster/devices/claims.ts';
+import type { ComputeDomainRecord } from '../cluster/devices/compute-domain.ts';
+import type { AppliedTaint, Device, DeviceId, DeviceKey } from '../cluster/devices/device.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import type { Claim } from './claim.ts';
@@ -14,6 +16,8 @@ export const signalNames = [
   'DeviceNoSchedule',
   'DeviceNoted',
   'DeviceMissing',
+  'DeviceCondition',
+  'DeviceDown',
   'DevicePoolIncomplete',
   'NodeNoExecute',
   'NodeGone',
@@ -21,6 +25,9 @@ export const signalNames = [
   'NodeCondition',
   'NodeShort',
   'NodeRefusesPods',
+  'CliqueChanged',
+  'ComputeDomainNotReady',
+  'TpuSliceBroken',
   'Foreign',
   'Preempted',
 ] as const;
@@ -43,6 +50,12 @@ export interface DeviceFacts {
   readonly taints: readonly AppliedTaint[];
   /** Attribute `uuid` in the driver's domain, by which agents on the node name it. */
   readonly uuid: string | undefined;
+  /** As published; absent where it is not, and where nobody asks. */
+  readonly attributes?: Device['attributes'];
+  /** It was said to be down often enough of late to be believed, see DownAlerts. */
+  readonly wentDownOften?: boolean;
+  /** What its driver says of it in the claim that has it. */
+  readonly conditions?: readonly Omit<DeviceConditionRecord, 'device'>[];
 }
 
 /** A device that is allocated to a member. */
@@ -66,6 +79,22 @@ export interface NodeFacts {
   readonly refusesPods: boolean;
 }
 
+/** What a member that has a channel of a ComputeDomain hangs on. */
+export interface NvlinkFacts {
+  /** The NVLink clique that its node is to be in; undefined where none is known. */
+  readonly clique: string | undefined;
+  /** Undefined where there is none of that UID, and where the cluster has no ComputeDomains. */
+  readonly domain: ComputeDomainRecord | undefined;
+}
+
+/** The TPU slice that a member with TPUs is in. */
+export interface TpuSliceFacts {
+  readonly name: string;
+  /** Hosts of the whole slice; undefined where its shape is not known, or the group does not fill slices of that size. */
+  readonly hosts: number | undefined;
+  readonly present: number;
+}
+
 /** One bound member of a group whose owner still wants it, as the signals look at it. */
 export interface MemberFacts {
   readonly pod: PodInfo;
@@ -80,8 +109,12 @@ export interface MemberFacts {
   readonly othersLive: boolean;
   /** A worker that goes comes back alone (LWS restartPolicy None). */
   readonly returnsAlone: boolean;
+  /** All members of its incarnation are there and Ready. */
+  readonly groupReady?: boolean;
   /** What its claims hold, by both kinds of claims. */
   readonly devices?: readonly AllocatedDevice[];
+  readonly nvlink?: NvlinkFacts;
+  readonly tpuSlice?: TpuSliceFacts;
   /** Another group needs the place of this one. */
   readonly claim?: Claim | undefined;
 }
@@ -105,6 +138,10 @@ export interface Sighting {
   /** The device that has failed. Whatever tells of it, it is one fault. */
   readonly device?: DeviceId | undefined;
   readonly origin?: FaultOrigin | undefined;
+  /** The NVLink clique that it speaks against: plans avoid all of it. */
+  readonly clique?: string | undefined;
+  /** It is about the NVLink of a device, and speaks against the clique of its node where several devices tell so. */
+  readonly ofNvlink?: boolean | undefined;
   /** The member that it was seen on; undefined for a node or device by itself. */
   readonly podUid: string | undefined;
   /** One sentence without anything that changes by itself. */
@@ -114,11 +151,18 @@ export interface Sighting {
 
 export type Finding = Pick<
   Sighting,
-  'entity' | 'blamesNode' | 'cause' | 'debounceMs' | 'device' | 'origin'
+  'entity' | 'blamesNode' | 'cause' | 'debounceMs' | 'device' | 'origin' | 'clique' | 'ofNvlink'
 > & {
   /** Where it differs from the signal's own. */
   readonly class?: SignalClass;
 };
+
+/** A member on a node, as far as signals of nodes ask; undefined for a node looked at by itself. */
+export interface NodeUser {
+  readonly devices: readonly AllocatedDevice[];
+  /** It has a NIC by claim or resource, or the network of its host. */
+  readonly usesNetwork: boolean;
+}
 
 /** Whom a device is allocated to, as far as signals of devices ask; undefined for a device looked at by itself. */
 export type DeviceHolder = Pick<PodInfo, 'ready'> & { readonly tolerations: readonly DeviceToleration[] };
@@ -145,7 +189,7 @@ export type Signal =
       readonly see: (
         node: NodeFacts,
         settings: FailureSettings,
-        devices: readonly AllocatedDevice[],
+        member: NodeUser | undefined,
       ) => readonly Finding[];
     }
   | {

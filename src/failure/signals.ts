@@ -1,6 +1,8 @@
 import type { Taint, Toleration } from '../api/kubernetes.ts';
 import { tolerates } from '../cluster/taints.ts';
 import { deviceMeant, deviceSignals } from './device-signals.ts';
+import { fabricSignals } from './fabric-signals.ts';
+import { usesFastNetwork } from './network-use.ts';
 import { nodeSignals } from './node-signals.ts';
 import type { FailureSettings } from './settings.ts';
 import type { DeviceFacts, Finding, MemberFacts, NodeFacts, Sighting, Signal } from './signal.ts';
@@ -76,6 +78,7 @@ export const signals: readonly Signal[] = [
           ],
   },
   ...nodeSignals,
+  ...fabricSignals,
   {
     // Somebody else deletes already. Who scales down, rolls out or deletes sets no DisruptionTarget condition.
     name: 'Foreign',
@@ -123,7 +126,8 @@ export function seeMember(facts: MemberFacts, settings: FailureSettings): readon
       });
     if (node === undefined) return [];
     const nodeFacts = { record: node, shortOf, refusesPods: false };
-    return sightings(signal, signal.see(nodeFacts, settings, devices), at);
+    const member = { devices, usesNetwork: usesFastNetwork(pod, devices) };
+    return sightings(signal, signal.see(nodeFacts, settings, member), at);
   });
 }
 
@@ -132,7 +136,7 @@ export function seeNode(node: NodeFacts, settings: FailureSettings): readonly Si
   const { name, uid } = node.record;
   const at = { nodeName: name, nodeUid: uid, podUid: undefined };
   return signals.flatMap(signal =>
-    signal.scope === 'node' ? sightings(signal, signal.see(node, settings, []), at) : [],
+    signal.scope === 'node' ? sightings(signal, signal.see(node, settings, undefined), at) : [],
   );
 }
 

@@ -1,12 +1,8 @@
 import type { NodeSelector } from '../api/kubernetes.ts';
 import { berth, nvidia } from '../api/names.ts';
 import type { Rung } from '../cluster/devices/alignment.ts';
-import type {
-  ClaimRecord,
-  ClaimTemplateRecord,
-  DeviceDemand,
-  WantedClaim,
-} from '../cluster/devices/claims.ts';
+import type { ClaimRecord, ClaimTemplateRecord, WantedClaim } from '../cluster/devices/claims.ts';
+import { computeDomainOf } from '../cluster/devices/compute-domain.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
 import { isAcceleratorResource } from '../cluster/resources.ts';
 import { demandWithDevices, type MemberDemand } from './demand.ts';
@@ -160,23 +156,8 @@ function resolveMember(
   }
   const minRung = demand.claims.length > 0 || takesDevices(demand) ? wanted : undefined;
   if (own.length === 0 && reach.length === 0 && minRung === undefined) return demand;
-  const computeDomain = computeDomainOf(own);
+  const computeDomain = computeDomainOf(own.flatMap(({ spec }) => spec.devices?.config ?? []));
   return demandWithDevices(demand, { own, reach, minRung, steerable, computeDomain });
-}
-
-/**
- * The domain whose channel a claim asks for (NVIDIA dra-driver-nvidia-gpu api/nvidia.com/resource/v1beta1
- * ComputeDomainChannelConfig).
- */
-function computeDomainOf(own: readonly WantedClaim[]): DeviceDemand['computeDomain'] {
-  for (const { spec } of own) {
-    for (const { opaque } of spec.devices?.config ?? []) {
-      if (opaque?.driver !== nvidia.computeDomainDriver) continue;
-      const { kind, domainID } = (opaque.parameters ?? {}) as Readonly<Record<string, unknown>>;
-      if (kind === 'ComputeDomainChannelConfig' && typeof domainID === 'string') return domainID;
-    }
-  }
-  return undefined;
 }
 
 function ranksOfClaims(

@@ -51,6 +51,9 @@ export interface PodInfo {
   readonly terminal: boolean;
   /** The kubelet did not let it run on its node, which lacks what was promised (UnexpectedAdmissionError). */
   readonly refused?: true;
+  /** Its containers were started once. */
+  readonly running?: true;
+  readonly hostNetwork?: true;
   readonly ready: boolean;
   /** Only of pods with Berth's readiness gate: status of the condition behind it, empty before it was ever set. */
   readonly inService?: string;
@@ -195,6 +198,8 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     terminating: metadata.deletionTimestamp !== undefined,
     terminal,
     ...(status?.phase === 'Failed' && status.reason === 'UnexpectedAdmissionError' && { refused: true }),
+    ...(status?.phase === 'Running' && { running: true }),
+    ...(spec.hostNetwork === true && { hostNetwork: true }),
     ready: status?.conditions?.some(c => c.type === 'Ready' && c.status === 'True') ?? false,
     ...(isServiceGated(spec) && {
       inService: status?.conditions?.find(c => c.type === berth.inService)?.status ?? '',

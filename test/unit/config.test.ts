@@ -50,6 +50,19 @@ t.test('rows about taints of devices and conditions of nodes', async t => {
     { type: 'Acme*', status: 'True', class: 'certain', afterSeconds: 30 },
     { type: 'AcmeReady', status: 'False', class: 'info' },
   ]);
+  const { failure: more } = readConfig(
+    `failure:
+  nodeConditions: [{ type: AcmeNic, class: suspect, network: true }]
+  claimConditions: [{ type: Ready }, { driver: dra.net, type: LinkUp, status: Unknown, class: info, afterSeconds: 5 }]
+  deviceAttributes: [{ attribute: acme.com/link, value: down }]`,
+    'c.yaml',
+  );
+  t.same(more.nodeConditions, [{ type: 'AcmeNic', status: 'True', class: 'suspect', network: true }]);
+  t.same(more.claimConditions, [
+    { type: 'Ready', status: 'False', class: 'suspect' },
+    { driver: 'dra.net', type: 'LinkUp', status: 'Unknown', class: 'info', afterSeconds: 5 },
+  ]);
+  t.same(more.deviceAttributes, [{ attribute: 'acme.com/link', value: 'down', class: 'suspect' }]);
   const row = (key: string, text: string) => problemsOf(`failure: { ${key}: [{ ${text} }] }`);
   t.match(row('deviceTaints', 'key: x, class: sure'), [/failure.deviceTaints\[0\].class/]);
   t.match(row('deviceTaints', 'class: info'), [/failure.deviceTaints\[0\].key/]);
@@ -66,4 +79,6 @@ t.test('rows about taints of devices and conditions of nodes', async t => {
   t.match(row('nodeConditions', 'type: A, status: Bad, class: info'), [/nodeConditions\[0\].status/]);
   t.match(row('nodeConditions', 'type: A, class: info, afterSeconds: -1'), [/afterSeconds/]);
   t.match(row('nodeConditions', 'type: A, class: info, after: 1'), [/unknown key/]);
+  t.match(row('claimConditions', 'driver: dra.net'), [/claimConditions\[0\].type/]);
+  t.match(row('deviceAttributes', 'attribute: a'), [/deviceAttributes\[0\].value/]);
 });

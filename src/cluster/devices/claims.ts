@@ -1,7 +1,7 @@
 import type { DeviceClass, DeviceRequestAllocationResult, ResourceClaimSpec } from '../../api/dra.ts';
 import type { NodeSelector, PodSpec } from '../../api/kubernetes.ts';
 import type { Rung } from './alignment.ts';
-import type { DeviceId } from './device.ts';
+import type { DeviceId, DeviceKey } from './device.ts';
 
 /** One claim of a pod that is still to be allocated, whoever makes the object. */
 export interface WantedClaim {
@@ -65,11 +65,22 @@ export interface ClaimRecord {
   readonly spec: ResourceClaimSpec;
   /** Undefined as long as it is not allocated. */
   readonly allocation: ClaimAllocation | undefined;
+  /** What drivers say of the devices that it has; absent where they say nothing. */
+  readonly conditions?: readonly DeviceConditionRecord[];
+  /** UID of the ComputeDomain of whose channels it has one or wants one. */
+  readonly computeDomain?: string;
   /** UIDs of the pods that may use it. */
   readonly reservedFor: readonly string[];
   /** The user wants no hand of Berth's in it (annotation `berth.dev/steer-claims: "false"`). */
   readonly steeringOff: boolean;
   readonly terminating: boolean;
+}
+
+/** A condition of an allocated device, without its time: that comes from another clock. */
+export interface DeviceConditionRecord {
+  readonly device: DeviceKey;
+  readonly type: string;
+  readonly status: string;
 }
 
 export interface ClaimAllocation {

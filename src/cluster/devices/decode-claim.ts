@@ -1,4 +1,5 @@
 import type {
+  AllocatedDeviceStatus,
   DeviceClass,
   DeviceRequestAllocationResult,
   ResourceClaim,
@@ -12,8 +13,11 @@ import {
   type ClaimRecord,
   type ClaimTemplateRecord,
   type DeviceClassRecord,
+  type DeviceConditionRecord,
   extendedResourceClaim,
 } from './claims.ts';
+import { computeDomainOf } from './compute-domain.ts';
+import { deviceKey } from './device.ts';
 import { listAt, optionalTextAt, recordAt, textAt } from './format-error.ts';
 
 /**
@@ -30,6 +34,8 @@ export function decodeResourceClaim(raw: ResourceClaim): ClaimRecord {
   const isForExtendedResources = annotations[k8s.extendedResourceClaim] === 'true';
   const spec = specFrom(raw.spec);
   const allocation = allocationFrom(status['allocation']);
+  const conditions = conditionsOf(status['devices']);
+  const computeDomain = computeDomainOf(spec.devices?.config ?? []);
   return {
     uid: textAt(metadata.uid, 'metadata.uid'),
     namespace: textAt(metadata.namespace, 'metadata.namespace'),
@@ -39,6 +45,8 @@ export function decodeResourceClaim(raw: ResourceClaim): ClaimRecord {
     // What it asks for is over once it has devices, and would take most of the memory. One that pods name outlives them.
     spec: allocation === undefined || owner === undefined ? spec : nothingAsked,
     allocation,
+    ...(conditions.length > 0 && { conditions }),
+    ...(computeDomain !== undefined && { computeDomain }),
     reservedFor: podsOf(status['reservedFor']),
     steeringOff: annotations[berth.steerClaims] === 'false',
     terminating: metadata.deletionTimestamp !== undefined,
@@ -118,6 +126,21 @@ function allocationFrom(raw: unknown): ClaimAllocation | undefined {
     return result as unknown as DeviceRequestAllocationResult;
   });
   return { results, nodeSelector: allocation['nodeSelector'] as NodeSelector | undefined };
+}
+
+/** What cannot be read is left out: placement must not hang on what a driver tells by the way. */
+function conditionsOf(raw: unknown): readonly DeviceConditionRecord[] {
+  if (!Array.isArray(raw)) return [];
+  return raw.flatMap((told: Partial<AllocatedDeviceStatus> | null) => {
+    const { driver, pool, device, conditions } = told ?? {};
+    if (driver === undefined || pool === undefined || device === undefined) return [];
+    if (!Array.isArray(conditions)) return [];
+    const key = deviceKey({ driver, pool, device });
+    return conditions.flatMap(condition => {
+      const { type, status } = condition ?? {};
+      return typeof type === 'string' && typeof status === 'string' ? [{ device: key, type, status }] : [];
+    });
+  });
 }
 
 function podsOf(raw: unknown): readonly string[] {

@@ -163,6 +163,7 @@ t.test('rights', async t => {
         .flatMap(rule => stringsOf(rule['verbs']));
     const devices = ['resourceslices', 'deviceclasses', 'resourceclaims', 'resourceclaimtemplates'];
     for (const resource of devices) t.same(verbsOf('resource.k8s.io', resource), readOnly, resource);
+    t.same(verbsOf('resource.nvidia.com', 'computedomains'), readOnly);
     t.same(verbsOf('', 'pods'), readOnly);
   });
 

@@ -1,3 +1,4 @@
+import type { ComputeDomainRecord } from '../cluster/devices/compute-domain.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
 
 /** Whether two records of a node are alike in all that anybody here looks at: heartbeats change a Node every few seconds. */
@@ -11,6 +12,10 @@ export function sameNode(a: NodeRecord, b: NodeRecord): boolean {
     sameEntries(Object.entries(a.labels), new Map(Object.entries(b.labels))) &&
     sameEntries(a.allocatable, b.allocatable)
   );
+}
+
+export function sameDomain(a: ComputeDomainRecord, b: ComputeDomainRecord): boolean {
+  return a.ready === b.ready && sameEntries(a.nodes, b.nodes);
 }
 
 function sameEntries<V>(a: Iterable<readonly [string, V]>, b: ReadonlyMap<string, V>): boolean {
