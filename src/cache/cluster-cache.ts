@@ -550,7 +550,7 @@ export class ClusterCache {
     const before = this.#pods.get(pod.uid);
     this.#pods.set(pod.uid, pod);
     this.#countOnNode(before, pod);
-    if (pod.inService !== undefined) this.#changes.gates.add(pod.uid);
+    if (pod.inService !== undefined && pod !== before) this.#changes.gates.add(pod.uid);
     if (before !== undefined) this.#repelling.delete(before);
     if (pod.affinity !== undefined && pod.affinity.antiAffinity.length > 0) this.#repelling.add(pod);
     this.#assumed.seen(pod);

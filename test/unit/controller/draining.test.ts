@@ -244,6 +244,27 @@ t.test('a budget that counts the drained members as gone already does not hold t
   t.same(scene.cluster.destructive, [evicted]);
 });
 
+t.test(
+  'members that become unready one after the other do not make it ask the API server each time',
+  async t => {
+    const scene = await sceneOf();
+    scene.cluster.sliceLagMs = 20_000;
+    await scene.replica.run(20_000);
+    hurt(scene);
+    await scene.replica.run(4_000);
+    t.equal(scene.replica.phases.get('draining'), 1);
+    let asked = 0;
+    scene.cluster.interrupt = ({ path }, when) => {
+      if (when === 'before' && path.endsWith('/endpointslices')) asked += 1;
+    };
+    for (let i = 0; i < 100; i += 1) {
+      scene.replica.controller.lookAt('serving/llm-0');
+      await scene.replica.clock.advance(10);
+    }
+    t.ok(asked > 0 && asked <= 6, `100 looks within a second, of which ${asked} asked`);
+  },
+);
+
 t.test('a leader that is going already is not waited for', async t => {
   const scene = await sceneOf();
   scene.cluster.sliceLagMs = 60_000;
