@@ -40,11 +40,18 @@ export function claimsWithout(
   leaves: (group: string) => boolean,
 ): ClaimsWithout {
   const { claims } = cache;
+  // It may take a plan to tell, and is asked about each pod of each claim.
+  const known = new Map<string, boolean>();
+  const willLeave = (group: string): boolean => {
+    const answer = known.get(group) ?? leaves(group);
+    known.set(group, answer);
+    return answer;
+  };
   const stayingOf = (claim: ClaimRecord): readonly PodInfo[] => {
     const hasFailed = cache.failedDevicesOf(claim).length > 0;
     return othersUsing(cache, claim, view.key).filter(pod => {
       const group = keyOf(pod);
-      return !pod.terminating && !(hasFailed && group !== undefined && leaves(group));
+      return !pod.terminating && !(hasFailed && group !== undefined && willLeave(group));
     });
   };
   const isReleased = (claim: ClaimRecord) =>

@@ -9,6 +9,7 @@ import {
   createLws,
   createPod,
   groupsOf,
+  listEvents,
   listPods,
   openBed,
   runBerth,
@@ -17,7 +18,7 @@ import {
   waitForReady,
   withFleet,
 } from './bed.ts';
-import { evictsNobody, membersOf, present, type Scene, seenUids, taintDevice } from './device-scenes.ts';
+import { evictsNobody, membersOf, present, type Scene, taintDevice } from './device-scenes.ts';
 import {
   claiming,
   createClaim,
@@ -93,11 +94,35 @@ t.test('devices of claims that pods name fail', async t => {
       await waitForReady(cluster, namespace, size);
       await createPod(cluster, singlePod(namespace, 'notebook', {}, worker));
       await waitForReady(cluster, namespace, size + 1);
-      const stays = (device: DeviceId) => evictsNobody(t, scene, () => taintDevice(t, cluster, device, lost));
+      const stays = (device: DeviceId) =>
+        evictsNobody(t, scene, async () => {
+          await taintDevice(t, cluster, device, lost);
+          await until('it to be told what holds it', 30_000, async () =>
+            (await listEvents(cluster, namespace)).some(
+              ({ reason, message }) =>
+                reason === 'EvictionHeld' && message?.includes(`released by pod ${namespace}/notebook`),
+            ),
+          );
+        });
       await renewed(t, scene, ['llama-0'], async device => {
         await stays(device);
         await cluster.request('DELETE', `/api/v1/namespaces/${namespace}/pods/notebook`);
       });
+    },
+  );
+
+  await t.test(
+    'fault 30: when kube-controller-manager ends all that use a claim, they wait for its release and come back once',
+    async t => {
+      const scene = await sceneOf(t);
+      await createLws(cluster, scene.namespace, { name: 'llama', replicas: 2, size, worker });
+      await waitForReady(cluster, scene.namespace, 2 * size);
+      const calls = await watchDestruction(cluster);
+      await moved(t, scene, ['llama-0', 'llama-1'], device =>
+        taintDevice(t, cluster, device, { key: 'example.com/dead', effect: 'NoExecute' }),
+      );
+      const evicted = (await calls.byBerth()).filter(({ subresource }) => subresource === 'eviction');
+      t.equal(new Set(evicted.map(({ name }) => name)).size, evicted.length, 'no group was evicted twice');
     },
   );
 });
@@ -109,11 +134,29 @@ async function renewed(
   groups: readonly string[],
   inject: (device: DeviceId) => Promise<void>,
 ): Promise<void> {
-  const { cluster, namespace } = scene;
-  const seen = seenUids(t, scene);
-  const released = watchReleases(t, cluster, namespace);
+  const { cluster } = scene;
   const calls = await watchDestruction(cluster);
   const records = (await listIntents(cluster)).length;
+  await moved(t, scene, groups, inject);
+  const done = (await calls.byBerth()).map(describeCall).sort();
+  t.strictSame(
+    done,
+    groups.map(name => `create pods/eviction ${name} 201`),
+    'one eviction each',
+  );
+  t.equal((await listIntents(cluster)).length, records + groups.length, 'one record each');
+}
+
+/** After a fault of the claim's device all groups that name it are new and whole, and it never has that device again. */
+async function moved(
+  t: Test,
+  scene: Scene,
+  groups: readonly string[],
+  inject: (device: DeviceId) => Promise<void>,
+): Promise<void> {
+  const { cluster, namespace } = scene;
+  const had = watchDevices(t, cluster, namespace);
+  const anybody = await watchDestruction(cluster);
   const old = new Set(uidsOf(await listPods(cluster, namespace)));
   const [device] = resultsOf([await namedClaim(cluster, namespace)]);
   const faultMs = Date.now();
@@ -131,40 +174,33 @@ async function renewed(
     (await listIntents(cluster)).every(({ phase }) => phase === 'closed'),
   );
   await delay(patienceMs);
-  const done = (await calls.byBerth()).map(describeCall).sort();
-  t.strictSame(
-    done,
-    groups.map(name => `create pods/eviction ${name} 201`),
-    'one eviction each',
-  );
-  t.equal((await listIntents(cluster)).length, records + groups.length, 'one record each');
-  const names = groups.flatMap(name => [name, `${name}-1`]);
-  t.strictSame(
-    names.map(name => seen.get(name)?.size),
-    names.map(() => 2),
-    'every pod was made anew once',
-  );
   const claim = await namedClaim(cluster, namespace);
   const [now] = resultsOf([claim]);
-  t.not(deviceKey(present(now)), deviceKey(present(device)), 'the claim has another device');
-  t.equal(released.size, 1, 'after it had none');
+  // On a slow machine LWS may take a group down again that it has made anew: who did what helps to tell.
+  t.comment(
+    (await anybody.byAnybody(namespace)).map(call => `${describeCall(call)} by ${call.user}`).join('\n'),
+  );
+  const [first, ...later] = had;
+  t.equal(first, deviceKey(present(device)));
+  t.ok(later.includes(''), 'the claim was released');
+  t.notOk(later.includes(first ?? ''), 'and never had the bad device again');
+  t.equal(later.at(-1), deviceKey(present(now)), 'but another one');
   t.equal(claim.status?.reservedFor?.length, groups.length * size, 'all members use it');
 }
 
-/** Resource versions at which the named claim had no device, from now on. */
-function watchReleases(t: Test, cluster: Cluster, namespace: string): ReadonlySet<string> {
-  const released = new Set<string>();
+/** What the named claim has in turn, from now on: keys of devices, empty while it has none. */
+function watchDevices(t: Test, cluster: Cluster, namespace: string): readonly string[] {
+  const had: string[] = [];
   const path = `/apis/resource.k8s.io/v1/namespaces/${namespace}/resourceclaims`;
-  let had = true;
   t.teardown(
     cluster.watch(path, (_, object) => {
-      const { metadata, status } = object as unknown as ResourceClaim;
-      const has = status?.allocation !== undefined;
-      if (metadata.name === 'named' && had && !has) released.add(metadata.resourceVersion ?? '');
-      if (metadata.name === 'named') had = has;
+      const claim = object as unknown as ResourceClaim;
+      const [device] = resultsOf([claim]);
+      const key = device === undefined ? '' : deviceKey(device);
+      if (claim.metadata.name === 'named' && had.at(-1) !== key) had.push(key);
     }),
   );
-  return released;
+  return had;
 }
 
 async function namedClaim(cluster: Cluster, namespace: string): Promise<ResourceClaim> {
