@@ -344,9 +344,10 @@ export class FailureController {
   }
 
   #excludeNodes(): void {
-    this.#watch.excludeNodes(this.#book.intents, this.#options.wallMs(), (group, node) =>
+    const dueInMs = this.#watch.excludeNodes(this.#book.intents, this.#options.wallMs(), (group, node) =>
       this.#exclusions.isPoisoned(group, node),
     );
+    if (dueInMs !== undefined) this.#queue.addAfter(nodesKey, Math.max(shortestWaitMs, dueInMs));
   }
 
   #again(key: string, afterMs: number): void {

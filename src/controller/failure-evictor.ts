@@ -5,7 +5,7 @@ import type { ReservedSeat } from '../cache/seat-holds.ts';
 import { deviceKey } from '../cluster/devices/device.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Claims } from '../failure/claim.ts';
-import { isServing, memberRank } from '../failure/incarnation.ts';
+import { memberRank } from '../failure/incarnation.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, type OldMember, stepped } from '../failure/next-step.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
@@ -168,7 +168,7 @@ export class FailureEvictor {
     const isOther = hurt !== undefined && !isSameFault(hurt.fault, intent);
     // It was broken when that was decided, and has come back meanwhile: to take it down costs something by now.
     const servesAgain =
-      hurt !== undefined && !intent.serving && isServing(hurt.incarnation, hurt.view.membership.size);
+      hurt !== undefined && !intent.serving && judge.serves(hurt.incarnation, hurt.view.membership.size);
     // Nothing has been evicted yet: what is wrong now, if anything, is decided anew, under all brakes.
     if (hurt === undefined || lapsed || isOther || servesAgain || !(await judge.stillStands(hurt)))
       return this.#record(stored, { kind: 'close', outcome: 'overtaken', times: {} }, false);

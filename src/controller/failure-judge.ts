@@ -216,6 +216,15 @@ export class FailureJudge {
     return brakesOnBegun({ ...facts, budgetsForbid });
   }
 
+  /** Whether a group has something to lose. A pod goes on to say Ready for a minute after its Node is gone. */
+  serves(incarnation: Incarnation, size: number): boolean {
+    const { cache } = this.#options;
+    return (
+      isServing(incarnation, size) &&
+      incarnation.pods.every(({ nodeName }) => nodeName === undefined || cache.node(nodeName) !== undefined)
+    );
+  }
+
   intentOf(hurt: Hurt, plan: readonly string[] | undefined): Intent {
     const { nowMs, wallMs, watch, cache } = this.#options;
     const { incarnation, evidence, view, fault, shape } = hurt;
@@ -248,7 +257,7 @@ export class FailureJudge {
       signal: fault.signal,
       cause: fault.cause,
       device: fault.device,
-      serving: isServing(incarnation, view.membership.size),
+      serving: this.serves(incarnation, view.membership.size),
       phase: 'evicting',
       hold: undefined,
       outcome: undefined,
@@ -374,7 +383,7 @@ export class FailureJudge {
     const { namespace, owner, size } = view.membership;
     const open = book.open.map(({ intent }) => intent);
     const waiters = waitersFor(cache, open, incarnation, key);
-    const question = { group: key, namespace, owner, serving: isServing(incarnation, size), waiters };
+    const question = { group: key, namespace, owner, serving: this.serves(incarnation, size), waiters };
     const ofCluster = this.#clusterFacts(question, halted, begun);
     return {
       ...ofCluster,

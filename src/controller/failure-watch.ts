@@ -25,6 +25,7 @@ import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import { type AllocatedDevice, isPreemption, type MemberFacts, type SignalClass } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
+import { suspectCliques } from '../failure/suspect-cliques.ts';
 import { whoTakes } from '../failure/taken-nodes.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { resourcesShortOn } from './device-facts.ts';
@@ -245,17 +246,18 @@ export class FailureWatch {
 
   /**
    * Nodes that no plan may use: those with a fault now, those that others take away, and for a while those that cost a group
-   * its place, unless the group is to blame for them.
+   * its place, unless the group is to blame for them. Milliseconds until time alone adds some.
    */
   excludeNodes(
     intents: readonly Intent[],
     wallMs: number,
     isPoisoned: (group: string, node: string) => boolean = () => false,
-  ): void {
-    const { cache, settings } = this.#options;
+  ): number | undefined {
+    const { cache, settings, nowMs } = this.#options;
     const excluded = new Map<string, string>();
     const failing = new Map<string, number>();
     const before = new Set<string>();
+    let dueInMs: number | undefined;
     if (goesAsFarAs(settings.mode, 'cordon')) {
       for (const { sighting, firstSeenMs } of this.#ledger.all()) {
         // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
@@ -268,9 +270,14 @@ export class FailureWatch {
         failing.set(uid, Math.min(failing.get(uid) ?? Number.POSITIVE_INFINITY, firstSeenMs + debounceMs));
       }
       for (const [name, taken] of this.#taken) if (!excluded.has(name)) excluded.set(name, taken);
-      const cliques = this.#suspectCliques();
-      for (const { name, labels } of cliques.size === 0 ? [] : cache.allNodes()) {
-        const cause = cliques.get(labelValue(labels, nvidia.clique) ?? '');
+      const cliques = suspectCliques(this.#ledger.all(), {
+        cliqueOfNode: name => labelValue(cache.node(name)?.labels ?? {}, nvidia.clique),
+        nowMs: nowMs(),
+        afterMs: settings.excludeAfterSeconds * 1000,
+      });
+      dueInMs = cliques.dueInMs;
+      for (const { name, labels } of cliques.causes.size === 0 ? [] : cache.allNodes()) {
+        const cause = cliques.causes.get(labelValue(labels, nvidia.clique) ?? '');
         if (cause !== undefined && !excluded.has(name)) excluded.set(name, cause);
       }
       for (const { avoid, times, group } of intents) {
@@ -286,9 +293,11 @@ export class FailureWatch {
     }
     this.#publishLastChoice(failing, before);
     const text = JSON.stringify([...excluded].sort());
-    if (text === this.#excluded) return;
-    this.#excluded = text;
-    cache.setExcludedNodes(excluded);
+    if (text !== this.#excluded) {
+      this.#excluded = text;
+      cache.setExcludedNodes(excluded);
+    }
+    return dueInMs;
   }
 
   /** @param recorded nodes that have come back by what the records say */
@@ -323,28 +332,6 @@ export class FailureWatch {
   nodesBackForMs(): number {
     if (this.#isOut) return 0;
     return this.#backMs === undefined ? Number.POSITIVE_INFINITY : this.#options.nowMs() - this.#backMs;
-  }
-
-  /**
-   * NVLink cliques that no plan may use, each with the cause. What one GPU tells of its links may be the GPU itself, which
-   * is kept off anyhow; two of a clique are a word against the switches.
-   */
-  #suspectCliques(): ReadonlyMap<string, string> {
-    const { cache } = this.#options;
-    const suspect = new Map<string, string>();
-    const links = new Map<string, DeviceKey>();
-    for (const { sighting } of this.#ledger.all()) {
-      const { clique, ofNvlink, device, cause, nodeName, class: of } = sighting;
-      if (of === 'info') continue;
-      if (clique !== undefined) suspect.set(clique, cause);
-      if (ofNvlink !== true || device === undefined) continue;
-      const around = labelValue(cache.node(nodeName)?.labels ?? {}, nvidia.clique);
-      if (around === undefined) continue;
-      const key = deviceKey(device);
-      if ((links.get(around) ?? key) !== key) suspect.set(around, cause);
-      links.set(around, key);
-    }
-    return suspect;
   }
 
   /** What the evidence says of the breakers now. */

@@ -41,6 +41,8 @@ export class PoolWatch {
   /** Pools without slices now, by driver. */
   readonly #withdrawn = new Map<string, Set<string>>();
   readonly #alerts: DownAlerts;
+  /** A device is one object as long as its slice does not change, and all of them are looked at now and then. */
+  readonly #reports = new WeakMap<Device, ReturnType<typeof readDownReports>>();
 
   constructor(options: PoolWatchOptions) {
     this.#options = options;
@@ -125,7 +127,7 @@ export class PoolWatch {
     };
     for (const device of cache.devicePool(driver, pool)?.devices.values() ?? []) {
       const { id, key, taints } = device;
-      const { reports, up } = readDownReports(device, settings);
+      const { reports, up } = this.#reportsOf(device);
       this.#alerts.note(key, reports.length > 0 ? 'down' : up ? 'up' : 'nothing', nowMs());
       if (taints.length === 0 && reports.length === 0) continue;
       sightings.push(...seeDevice(this.withAlerts(factsOfDevice(poolOf, id)), nodeName, settings));
@@ -134,6 +136,14 @@ export class PoolWatch {
     if (known?.withdrawnAtMs !== undefined && this.#isRollout(driver))
       for (const name of known.devices.keys()) missing(name);
     ledger.update(`pool/${poolKey(driver, pool)}`, sightings, nowMs());
+  }
+
+  #reportsOf(device: Device): ReturnType<typeof readDownReports> {
+    const known = this.#reports.get(device);
+    if (known !== undefined) return known;
+    const read = readDownReports(device, this.#options.settings);
+    this.#reports.set(device, read);
+    return read;
   }
 
   #set(key: string, after: KnownPool | undefined): void {

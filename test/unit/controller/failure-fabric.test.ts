@@ -11,6 +11,7 @@ import { defaultFailureSettings, type FailureSettings } from '../../../src/failu
 import { nodeOf } from '../../builders/fleet.ts';
 import { decode } from '../../builders/planning.ts';
 import { deviceNames, FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
+import { Replica } from '../failure/replica.ts';
 
 const driver = 'gpu.example.com';
 const minute = 60_000;
@@ -183,6 +184,8 @@ t.test(
     t.same(seen(), []);
     label(second, {});
     t.same(seen(), ['CliqueChanged suspect']);
+    t.same([...cache.excludedNodes.keys()], [second], 'at first its own node alone: it may be back at once');
+    pass(3_000);
     t.same(seen(other), [], 'the neighbours in the rack have no channels');
     t.same([...cache.excludedNodes.keys()].sort(), nodes);
     t.match(evidenceOf(group)[0], {
@@ -194,6 +197,7 @@ t.test(
     t.same(seen(), []);
     t.same([...cache.excludedNodes], [], 'and all come back with it');
     label(third, { [nvidia.clique]: 'B' });
+    pass(3_000);
     t.same(seen(), ['CliqueChanged suspect']);
     t.ok(cache.excludedNodes.has(first), 'the clique that the group was in');
     t.notOk(cache.excludedNodes.has('n8'), 'not the one that its node is in now');
@@ -203,7 +207,7 @@ t.test(
 t.test(
   'two devices of a clique with errors of NVLink speak against the clique, one against itself',
   async t => {
-    const { cache, cluster, label, look } = scene();
+    const { cache, cluster, label, look, pass } = scene();
     for (const node of ['n6', 'n7', 'n8']) label(node, { [nvidia.clique]: 'A' });
     const taint = (node: string, value: string) => {
       cluster.publish(node, deviceNames, {
@@ -214,10 +218,12 @@ t.test(
       look();
     };
     taint('n6', '74');
+    pass(3_000);
     t.same([...cache.excludedNodes], []);
     taint('n7', '48');
     t.same([...cache.excludedNodes], [], 'another error of a second one');
     taint('n7', '145');
+    pass(3_000);
     t.same([...cache.excludedNodes.keys()].sort(), ['n6', 'n7', 'n8']);
   },
 );
@@ -259,4 +265,26 @@ t.test('a ComputeDomain that is not ready hurts those who have its channel', asy
   t.same(seen(), ['ComputeDomainNotReady certain'], 'certain once the group is not Ready');
   t.same(seen(other), []);
   t.same(say([true, true, true]), []);
+});
+
+t.test('a group whose node is gone has nothing to lose, and goes though there is no other place', async t => {
+  for (const isGone of [true, false]) {
+    const cluster = new FakeCluster(groupsOf(1, 3), 8);
+    const replica = new Replica(cluster);
+    await replica.run(2_000);
+    Object.assign(replica, { room: false });
+    const [, worker] = [...cluster.pods.values()];
+    const node = worker?.pod.spec.nodeName ?? '';
+    if (isGone) cluster.nodes.delete(node);
+    else cluster.setTaint(node, 'example.com/sick');
+    await replica.run(9_000);
+    await replica.run(20_000);
+    const wanted = isGone ? ['evict uid-llm-0-1'] : [];
+    t.same(
+      cluster.destructive,
+      wanted,
+      isGone ? 'its pods still say Ready' : 'one that serves waits for a place',
+    );
+    t.same(replica.brakes, isGone ? [] : ['plan-first']);
+  }
 });
