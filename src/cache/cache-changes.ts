@@ -7,6 +7,8 @@ export type CacheChange =
   | { readonly kind: 'group'; readonly key: string }
   /** A pod outside any group that Berth has gated, or had. */
   | { readonly kind: 'single'; readonly uid: string }
+  /** Pods outside groups that have devices, of one controller; see singleKeyOf. */
+  | { readonly kind: 'singles'; readonly key: string }
   /** A pod with Berth's readiness gate, in a group or not. */
   | { readonly kind: 'service-gate'; readonly uid: string }
   /** A Node came, went, or changed in more than its heartbeat. */
@@ -22,6 +24,7 @@ type Listener = (change: CacheChange) => void;
 export class CacheChanges {
   readonly groups = new Set<string>();
   readonly singles = new Set<string>();
+  readonly singleKeys = new Set<string>();
   readonly gates = new Set<string>();
   readonly nodes = new Set<string>();
   /** A node may have room that it had not, whatever is used on it. */
@@ -40,12 +43,14 @@ export class CacheChanges {
     const changes: CacheChange[] = [];
     for (const key of this.groups) changes.push({ kind: 'group', key });
     for (const uid of this.singles) changes.push({ kind: 'single', uid });
+    for (const key of this.singleKeys) changes.push({ kind: 'singles', key });
     for (const uid of this.gates) changes.push({ kind: 'service-gate', uid });
     for (const name of this.nodes) changes.push({ kind: 'node', name });
     for (const pool of more.pools) changes.push({ kind: 'pool', ...pool });
     if (this.room || more.room) changes.push({ kind: 'room' });
     this.groups.clear();
     this.singles.clear();
+    this.singleKeys.clear();
     this.gates.clear();
     this.nodes.clear();
     this.room = false;

@@ -25,15 +25,16 @@ import type { NamespaceRecord, StatefulSetRecord } from '../group/owner.ts';
 import type { PlanAnnotation } from '../group/plan-annotation.ts';
 import { noSeatDevices, type SeatDevices } from '../group/planned-devices.ts';
 import type { PodInfo } from '../group/pod-info.ts';
+import { singleKeyOf } from '../group/single.ts';
 import { Assumptions } from './assumptions.ts';
 import { type CacheChange, CacheChanges } from './cache-changes.ts';
 import { troubleOf } from './claim-users.ts';
 import { DeviceHolds } from './device-holds.ts';
 import { DeviceState } from './device-state.ts';
-import { GroupIndex, groupKeyOfPod } from './group-index.ts';
 import { buildGroupView, type GroupView, seatKey } from './group-view.ts';
 import { NodeLedger } from './node-ledger.ts';
 import { type ObjectReducer, type ObjectSink, objectSink } from './object-sink.ts';
+import { claimsNamedBy, groupKeyOfPod, PodIndex } from './pod-index.ts';
 import { sameDomain, sameNode } from './record-equality.ts';
 import {
   allReservedFor,
@@ -152,7 +153,9 @@ export class ClusterCache {
   readonly #budgets = new Map<string, DisruptionBudgetRecord>();
   readonly #domains = new Map<string, ComputeDomainRecord>();
 
-  readonly #groups = new GroupIndex();
+  readonly #groups = new PodIndex(pod => optional(groupKeyOfPod(pod)));
+  readonly #singles = new PodIndex(pod => optional(singleKeyOf(pod)));
+  readonly #namers = new PodIndex(claimsNamedBy);
   readonly #repelling = new Set<PodInfo>();
   /** Hold keys are `group key#rank` or a pod's UID; their owners the group key or that UID. */
   readonly #ledger = new NodeLedger<PodInfo>();
@@ -259,6 +262,15 @@ export class ClusterCache {
     return this.#groups.keys();
   }
 
+  /** Pods outside groups under one key; see singleKeyOf. */
+  singles(key: string): Iterable<PodInfo> {
+    return this.#singles.podsOf(key) ?? [];
+  }
+
+  singleKeys(): Iterable<string> {
+    return this.#singles.keys();
+  }
+
   pod(uid: string): PodInfo | undefined {
     return this.#pods.get(uid);
   }
@@ -317,7 +329,7 @@ export class ClusterCache {
 
   /** Members of groups that name a claim, whether or not it is reserved for them. */
   membersNaming({ namespace, name }: Pick<ClaimRecord, 'namespace' | 'name'>): Iterable<PodInfo> {
-    return this.#groups.podsNaming(namespace, name);
+    return this.#namers.podsOf(`${namespace}/${name}`) ?? [];
   }
 
   /** By its UID. */
@@ -589,10 +601,10 @@ export class ClusterCache {
 
   /** Moves a pod between groups (a labelled pod may change its labels) and looks at the groups touched again. */
   #regroup(before: PodInfo | undefined, after: PodInfo | undefined): void {
-    this.#groups.move(before, after);
-    const to = groupKeyOfPod(after);
-    for (const key of new Set([groupKeyOfPod(before), to])) if (key !== undefined) this.#lookAgain(key);
-    if (to === undefined && after !== undefined) this.#holdPinned(after);
+    this.#namers.move(before, after);
+    for (const key of this.#groups.move(before, after)) this.#lookAgain(key);
+    for (const key of this.#singles.move(before, after)) this.#changes.singleKeys.add(key);
+    if (after !== undefined && groupKeyOfPod(after) === undefined) this.#holdPinned(after);
     for (const pod of [before, after]) if (pod !== undefined) this.#touchSingle(pod);
   }
 
@@ -633,13 +645,16 @@ export class ClusterCache {
 
   /** Groups of the pod that the claim was made for, and of all that name it, whether or not it is reserved for them. */
   #lookAtGroupsOf({ podUid, reservedFor, namespace, name }: ClaimRecord): void {
-    const pods = [...this.#groups.podsNaming(namespace, name)];
+    const pods = [...(this.#namers.podsOf(`${namespace}/${name}`) ?? [])];
     for (const uid of new Set([...reservedFor, ...(podUid === undefined ? [] : [podUid])])) {
       const pod = this.#pods.get(uid);
       if (pod !== undefined) pods.push(pod);
     }
-    for (const pod of pods) if (groupKeyOfPod(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
-    for (const key of new Set(pods.map(groupKeyOfPod))) if (key !== undefined) this.#lookAgain(key);
+    for (const pod of pods) {
+      const key = singleKeyOf(pod);
+      if (key !== undefined) this.#changes.singleKeys.add(key);
+      if (groupKeyOfPod(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
+    }
   }
 
   #upsertDomain(domain: ComputeDomainRecord): boolean {
@@ -738,6 +753,7 @@ export class ClusterCache {
 
   #touchNamespace(name: string): void {
     for (const key of this.#groups.keys()) if (key.startsWith(`${name}/`)) this.#changes.groups.add(key);
+    for (const key of this.#singles.keys()) if (key.startsWith(`${name}/`)) this.#changes.singleKeys.add(key);
     for (const pod of this.#pods.values()) if (pod.namespace === name) this.#touchSingle(pod);
   }
 
@@ -805,4 +821,8 @@ export class ClusterCache {
 
 function ownerKey(owner: LeaderWorkerSet): string {
   return `${owner.metadata.namespace ?? ''}/${owner.metadata.name ?? ''}`;
+}
+
+function optional(key: string | undefined): readonly string[] {
+  return key === undefined ? [] : [key];
 }

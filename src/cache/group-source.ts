@@ -27,7 +27,8 @@ export function describeGroup(
     membership,
     leader,
     members: view.members,
-    owner: cache.leaderWorkerSet(membership.namespace, membership.owner),
+    owner:
+      membership.kind === 'lws' ? cache.leaderWorkerSet(membership.namespace, membership.owner) : undefined,
     seenWorker: cache.largestWorker(membership.namespace, membership.owner, membership.revision),
     claims,
     levels: cache.levels,
@@ -46,8 +47,8 @@ export function describeNext(
   leader: PodInfo,
   claims: ClaimSource,
 ): GroupInfo | GroupObstacle {
-  const labelled = view.membership.kind === 'labelled';
-  const members = labelled ? new Map([...view.leaving, ...view.members]) : new Map([[0, leader]]);
+  const members =
+    view.membership.kind !== 'lws' ? new Map([...view.leaving, ...view.members]) : new Map([[0, leader]]);
   return describeGroup(cache, { ...view, members }, leader, true, { claims, comesAgain: true });
 }
 
@@ -63,7 +64,7 @@ export function modeOf(cache: ClusterCache, view: GroupView): PlacementMode {
 export function whyGroupNotPlaceable(cache: ClusterCache, view: GroupView): NotPlaceable | undefined {
   const { membership, leader } = view;
   const owner = cache.leaderWorkerSet(membership.namespace, membership.owner);
-  if (membership.kind === 'labelled' || owner === undefined) return undefined;
+  if (membership.kind !== 'lws' || owner === undefined) return undefined;
   return whyNotPlaceable({ spec: { containers: [] }, annotations: leader?.annotations ?? {}, owner });
 }
 

@@ -7,7 +7,9 @@ import { isAcceleratorResource } from '../cluster/resources.ts';
 import { deviceFactsOf } from '../failure/device-signals.ts';
 import type { AllocatedDevice, DeviceFacts, FaultOrigin } from '../failure/signal.ts';
 import { groupKeyOf, isMembershipError } from '../group/membership.ts';
+import { plansGroups } from '../group/owner.ts';
 import type { PodInfo } from '../group/pod-info.ts';
+import { singleKeyOf } from '../group/single.ts';
 
 /** What failure handling reads of devices in the cache. Nothing here remembers or writes anything. */
 
@@ -54,13 +56,31 @@ export function resourcesShortOn(cache: ClusterCache, nodeName: string): readonl
     .sort();
 }
 
-/** Groups that have devices of a pool. */
+/** Key of the group that a pod belongs to, or of the pods outside groups that its controller makes. */
+export function subjectOf(pod: PodInfo): string | undefined {
+  const { membership } = pod;
+  if (membership === undefined) return singleKeyOf(pod);
+  return isMembershipError(membership) ? undefined : groupKeyOf(membership);
+}
+
+/** Pods outside groups that may be evicted. */
+export function countSingles(cache: ClusterCache): number {
+  let count = 0;
+  for (const key of cache.singleKeys()) {
+    const mode = cache.namespace(key.slice(0, key.indexOf('/')))?.mode ?? 'observe';
+    if (plansGroups(mode)) count += [...cache.singles(key)].length;
+  }
+  return count;
+}
+
+/** Groups, and pods outside of them, that have devices of a pool. */
 export function groupsOnPool(cache: ClusterCache, driver: string, pool: string): readonly string[] {
-  return [...groupsOfClaims(cache, cache.claimsOnPool(driver, pool))];
+  const pods = [...podsOfClaims(cache, cache.claimsOnPool(driver, pool))];
+  return [...new Set(pods.flatMap(pod => subjectOf(pod) ?? []))];
 }
 
 /**
- * How many groups one object hits: those with a device that a rule selects, or with one of a pool that is missing or
+ * How many groups, and pods outside of them, one object hits: those with a device that a rule selects, or with one of a pool that is missing or
  * tainted. Counted from all claims, not from what was looked at so far.
  */
 export function groupsHitBy(cache: ClusterCache, origin: FaultOrigin): number {
@@ -70,39 +90,50 @@ export function groupsHitBy(cache: ClusterCache, origin: FaultOrigin): number {
       const { state, taints } = factsOfDevice((d, p) => cache.devicePool(d, p), id);
       return state === 'missing' || taints.some(({ effect, rule }) => effect !== 'None' && !rule);
     };
-    return groupsOfClaims(
-      cache,
-      cache.claimsOnPool(driver, pool),
-      id => id.driver === driver && id.pool === pool && isHit(id),
-    ).size;
+    return countHit(
+      podsOfClaims(
+        cache,
+        cache.claimsOnPool(driver, pool),
+        id => id.driver === driver && id.pool === pool && isHit(id),
+      ),
+    );
   }
   const selector = cache.taintRule(origin.name)?.selector;
   if (selector === undefined) return 0;
   const { driver, pool, device } = selector;
-  return groupsOfClaims(
-    cache,
-    cache.allClaims(),
-    id =>
-      (driver ?? id.driver) === id.driver &&
-      (pool ?? id.pool) === id.pool &&
-      (device ?? id.device) === id.device,
-  ).size;
+  return countHit(
+    podsOfClaims(
+      cache,
+      cache.allClaims(),
+      id =>
+        (driver ?? id.driver) === id.driver &&
+        (pool ?? id.pool) === id.pool &&
+        (device ?? id.device) === id.device,
+    ),
+  );
 }
 
-function groupsOfClaims(
+function countHit(pods: Iterable<PodInfo>): number {
+  const hit = new Set<string>();
+  for (const pod of pods) {
+    const subject = subjectOf(pod);
+    if (subject !== undefined) hit.add(pod.membership === undefined ? pod.uid : subject);
+  }
+  return hit.size;
+}
+
+function* podsOfClaims(
   cache: ClusterCache,
   claims: Iterable<ClaimRecord>,
   isHit: (id: DeviceId) => boolean = () => true,
-): ReadonlySet<string> {
-  const groups = new Set<string>();
+): Iterable<PodInfo> {
   for (const { podUid, reservedFor, allocation } of claims) {
     if (!(allocation?.results ?? []).some(isHit)) continue;
     for (const uid of podUid === undefined ? reservedFor : [podUid, ...reservedFor]) {
-      const membership = cache.pod(uid)?.membership;
-      if (membership !== undefined && !isMembershipError(membership)) groups.add(groupKeyOf(membership));
+      const pod = cache.pod(uid);
+      if (pod !== undefined) yield pod;
     }
   }
-  return groups;
 }
 
 function uuidOf({ id, attributes }: Device): string | undefined {

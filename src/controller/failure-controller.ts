@@ -4,6 +4,7 @@ import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
 import { type Braked, rehearsed } from '../failure/brakes.ts';
 import { type FailureMode, goesAsFarAs } from '../failure/settings.ts';
+import { plansGroups } from '../group/owner.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { failureKind } from '../kube/api-errors.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
@@ -190,6 +191,7 @@ export class FailureController {
 
   #changed(change: CacheChange): void {
     if (change.kind === 'group') this.#queue.add(`group:${change.key}`);
+    if (change.kind === 'singles' && this.#isOptedIn(change.key)) this.#queue.add(`group:${change.key}`);
     if (change.kind === 'pool') {
       for (const group of this.#watch.lookAtPool(change.driver, change.pool))
         this.#queue.add(`group:${group}`);
@@ -201,6 +203,13 @@ export class FailureController {
       this.#queue.add(outageKey);
     for (const group of this.#watch.lookAtNode(change.name)) this.#queue.add(`group:${group}`);
     this.#queue.add(nodesKey);
+  }
+
+  /** Pods outside groups are looked at where Berth places anything; elsewhere there may be very many. */
+  #isOptedIn(singleKey: string): boolean {
+    const { cache } = this.#options;
+    const namespace = cache.namespace(singleKey.slice(0, singleKey.indexOf('/')));
+    return plansGroups(namespace?.mode ?? 'observe') || this.#watch.hasEvidence(singleKey);
   }
 
   async #process(key: string): Promise<void> {
@@ -215,6 +224,7 @@ export class FailureController {
     const { cache, report } = this.#options;
     this.#watch.lookAtAll();
     for (const key of cache.groupKeys()) this.#queue.add(`group:${key}`);
+    for (const key of cache.singleKeys()) if (this.#isOptedIn(key)) this.#queue.add(`group:${key}`);
     const holds = this.#acts();
     this.#excludeNodes();
     await this.#book.refresh();

@@ -388,12 +388,15 @@ export class FailureEvictor {
 
   #facts({ intent }: StoredIntent): IntentFacts {
     const { cache, book, settings, wallMs } = this.#options;
-    const newer = book.intents.some(
-      other =>
-        other.group === intent.group &&
-        other.leaderUid !== intent.leaderUid &&
-        other.times.intent > intent.times.intent,
-    );
+    // Pods of one controller go each for itself.
+    const newer =
+      intent.shape !== 'single' &&
+      book.intents.some(
+        other =>
+          other.group === intent.group &&
+          other.leaderUid !== intent.leaderUid &&
+          other.times.intent > intent.times.intent,
+      );
     return intentFacts(cache, intent, () => book.intents, {
       nowMs: Math.round(wallMs()),
       overtaken: newer,

@@ -21,7 +21,6 @@ import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { MaintenanceCalendar } from '../failure/maintenance-windows.ts';
-import { remakersOf } from '../failure/remakers.ts';
 import { type FailureMode, type FailureSettings, leastMode } from '../failure/settings.ts';
 import { isPreemption, type Sighting } from '../failure/signal.ts';
 import { seeMember } from '../failure/signals.ts';
@@ -31,7 +30,7 @@ import { isBadIntent } from '../kube/intent-store.ts';
 import { RecentMap } from '../kube/recent-map.ts';
 import type { GroupPlan } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
-import { groupsHitBy } from './device-facts.ts';
+import { countSingles, groupsHitBy } from './device-facts.ts';
 import type { FailureBook } from './failure-book.ts';
 import { failureModeOf, isPlaced, preemptionModeOf } from './failure-facts.ts';
 import type { HurtGroup } from './failure-report.ts';
@@ -236,7 +235,7 @@ export class FailureJudge {
       shape: shape.kind,
       group: hurt.key,
       owner: { name: view.membership.owner, uid: hurt.owner?.uid ?? '' },
-      remakers: shape.kind === 'lws' ? [] : remakersOf(incarnation.pods),
+      remakers: shape.remakers(cache, view, incarnation),
       leaderName: shape.kind === 'lws' ? view.membership.name : (incarnation.leader?.name ?? ''),
       leaderUid: incarnation.leaderUid,
       workerSetUid: incarnation.workerSetUid ?? '',
@@ -252,7 +251,7 @@ export class FailureJudge {
         nodeUid: cache.node(nodeName)?.uid ?? '',
         cause,
       })),
-      plan,
+      plan: shape.keepsPlace ? plan : undefined,
       class: fault.class,
       signal: fault.signal,
       cause: fault.cause,
@@ -284,7 +283,7 @@ export class FailureJudge {
     const [pod, node, isWanted] = await Promise.all([
       member === undefined ? undefined : writes.livePod(member.pod),
       member === undefined ? undefined : writes.liveNode(member.nodeName),
-      shape.isWantedNow(writes, view, incarnation),
+      shape.isWantedNow(cache, writes, view, incarnation),
     ]);
     if (!isWanted) return false;
     // A member that others deleted does not come back by being gone.
@@ -396,7 +395,9 @@ export class FailureJudge {
       whyNotRemade: shape.whyNotRemade(view, incarnation),
       class: fault.class,
       blast: this.#blastOf(fault),
-      inUse: fault.device && whyInUse(fault.device, isGivenByName(cache, incarnation, fault.device)),
+      inUse:
+        (fault.device && whyInUse(fault.device, isGivenByName(cache, incarnation, fault.device))) ??
+        shape.whyComesBack(cache, view, fault),
       ripeInMs: ripeInMs(evidence, nowMs()),
       doomed: incarnation.leader === undefined || incarnation.leader.terminating,
       budgetsForbid: whyBudgetsForbid(incarnation.pods, cache.disruptionBudgets(namespace)),
@@ -423,7 +424,7 @@ export class FailureJudge {
       deviceMass: breakers['device-mass'],
       serving: question.serving,
       history: historyOf(book.intents, { ...question, nowMs: wallMs() }, settings),
-      groups: [...cache.groupKeys()].length,
+      groups: [...cache.groupKeys()].length + countSingles(cache),
       plan: undefined,
     };
   }

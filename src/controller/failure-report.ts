@@ -239,11 +239,19 @@ export class FailureReport {
 
   #tellIntent(intent: Intent, type: 'Normal' | 'Warning', reason: string, message: string): void {
     const { cache } = this.#options;
-    const pod = cache.group(intent.group)?.leader ?? cache.pod(intent.leaderUid);
+    const heir = cache.group(intent.group)?.leader ?? cache.pod(intent.leaderUid);
+    const pod = heir ?? this.#anyAlike(intent);
     const { name, uid } = intent.owner;
     const ref = { apiVersion: lws.apiVersion, kind: lws.kind, namespace: namespaceOf(intent), name, uid };
     const owner = intent.shape === 'lws' ? ref : undefined;
     this.#tell(intent.group, pod, owner, type, reason, message);
+  }
+
+  /** A pod outside groups is gone by now: its controller's youngest is most likely what followed it. */
+  #anyAlike({ group }: Intent): PodInfo | undefined {
+    return [...this.#options.cache.singles(group)]
+      .filter(pod => !pod.terminating)
+      .sort((a, b) => b.createdAtMs - a.createdAtMs)[0];
   }
 
   #tell(

@@ -27,8 +27,7 @@ import { type AllocatedDevice, isPreemption, type MemberFacts, type SignalClass 
 import { seeMember, seeNode } from '../failure/signals.ts';
 import { suspectCliques } from '../failure/suspect-cliques.ts';
 import { whoTakes } from '../failure/taken-nodes.ts';
-import { groupKeyOf, isMembershipError } from '../group/membership.ts';
-import { resourcesShortOn } from './device-facts.ts';
+import { resourcesShortOn, subjectOf } from './device-facts.ts';
 import { cliqueSights } from './fabric-facts.ts';
 import { memberFacts } from './failure-facts.ts';
 import { PoolWatch } from './pool-watch.ts';
@@ -97,8 +96,8 @@ export class FailureWatch {
     else this.#taken.set(name, taken);
     const groups = new Set<string>();
     for (const pod of cache.podsOn(name)) {
-      const { membership } = pod;
-      if (membership !== undefined && !isMembershipError(membership)) groups.add(groupKeyOf(membership));
+      const subject = subjectOf(pod);
+      if (subject !== undefined) groups.add(subject);
     }
     if (node === undefined) {
       this.#ledger.update(nodeSubject(name), [], nowMs());
@@ -171,6 +170,10 @@ export class FailureWatch {
 
   evidenceOf(leaderUid: string): readonly Evidence[] {
     return this.#ledger.of(incarnationSubject(leaderUid));
+  }
+
+  hasEvidence(key: string): boolean {
+    return this.#subjects.has(key);
   }
 
   groupsWithEvidence(): Iterable<string> {

@@ -9,6 +9,7 @@ const unshared: PodShare = {
   resources: resources => resources,
   tolerations: tolerations => tolerations,
   controller: owner => owner && podController(owner),
+  spec: spec => spec,
 };
 
 /**

@@ -4,8 +4,8 @@ import { RecordReader } from './record-reader.ts';
 import { type Remaker, remakerKinds } from './remakers.ts';
 import { type SignalClass, type SignalName, signalNames } from './signal.ts';
 
-/** What is evicted: a group of a LeaderWorkerSet, or a group by labels. */
-export const shapeKinds = ['lws', 'labelled'] as const;
+/** What is evicted: a group of a LeaderWorkerSet, a group by labels, or a pod outside groups. */
+export const shapeKinds = ['lws', 'labelled', 'single'] as const;
 export type ShapeKind = (typeof shapeKinds)[number];
 
 export type IntentPhase = 'evicting' | 'leaving' | 'returning' | 'closed';
@@ -47,7 +47,7 @@ export interface IntentTimes {
  */
 export interface Intent {
   readonly shape: ShapeKind;
-  /** `namespace/name` of the group. */
+  /** `namespace/name` of the group; of a pod outside groups `namespace/kind/name` of its controller. */
   readonly group: string;
   /** The UID is empty where it is no object: that of a group by labels is the group's own name. */
   readonly owner: { readonly name: string; readonly uid: string };
@@ -208,12 +208,14 @@ function readIntent(r: RecordReader): Intent {
   };
 }
 
-/** The name of a group by labels is a label's value. */
+/** The name of a group by labels is a label's value, and a kind is written in CamelCase. */
 const groupPatterns: Readonly<Record<ShapeKind, RegExp>> = {
   lws: /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/,
   labelled: /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$/,
+  single:
+    /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[A-Za-z0-9]([-.A-Za-z0-9]{0,251}[A-Za-z0-9])?\/[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/,
 };
-const labelPattern = /^[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$/;
+const labelPattern = /^[A-Za-z0-9]([-._A-Za-z0-9]{0,251}[A-Za-z0-9])?$/;
 
 /** Records from before there were other groups have no such field. */
 function shapeOf(r: RecordReader): ShapeKind {

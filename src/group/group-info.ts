@@ -189,7 +189,10 @@ function absentWorkerDemand(source: GroupSource, owner: LeaderWorkerSet): Member
 function labelledDemands(source: GroupSource): Demands | GroupObstacle {
   const { membership, members, assumeMissingAlike, comesAgain = false } = source;
   const present = [...members.values()];
-  const differing = present.find(pod => pod.labels[berth.groupSize] !== String(membership.size));
+  const isLabelled = membership.kind === 'labelled';
+  const differing = present.find(
+    pod => isLabelled && pod.labels[berth.groupSize] !== String(membership.size),
+  );
   if (differing !== undefined) {
     const field = `metadata.labels[${berth.groupSize}]`;
     const message = `${field} of pod ${differing.name} differs from the leader's ${membership.size}`;

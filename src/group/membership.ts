@@ -3,7 +3,8 @@ import { berth, k8s, lws } from '../api/names.ts';
 
 /** Which group a pod says it belongs to, and as which rank. */
 export interface Membership {
-  readonly kind: 'lws' | 'labelled';
+  /** `single`: no pod says so itself; a pod outside groups is looked at as a group of one. */
+  readonly kind: 'lws' | 'labelled' | 'single';
   readonly namespace: string;
   /**
    * Name of the group inside its namespace, the same for every incarnation: the leader pod's name for LWS, the

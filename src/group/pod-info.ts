@@ -86,7 +86,7 @@ export interface PodInfo {
   readonly hasAnnotations: boolean;
   /**
    * Kept while the pod may still have to be planned (unbound and gated), and where others are planned after it: of
-   * leaders, and of all members of a group without templates.
+   * leaders, of all members of a group without templates, and of pods outside groups that have devices.
    */
   readonly scheduling: PodSpec | undefined;
   readonly plan: PlanAnnotation | PlanAnnotationError | undefined;
@@ -114,11 +114,14 @@ export interface PodShare {
   readonly resources: (resources: Resources) => Resources;
   readonly tolerations: (tolerations: readonly Toleration[]) => readonly Toleration[];
   readonly controller: (controller: OwnerReference | undefined) => PodController | undefined;
+  /** Parts of specs of pods outside groups. */
+  readonly spec: (spec: PodSpec) => PodSpec;
 }
 
 export function podShare(): PodShare {
   const known = new Map<string, readonly Toleration[]>();
-  const controllers = new RecentControllers();
+  const controllers = new RecentValues<PodController>();
+  const specs = new RecentValues<PodSpec>();
   return {
     resources: sharedResources(),
     tolerations: tolerations => {
@@ -128,22 +131,23 @@ export function podShare(): PodShare {
       known.set(key, tolerations);
       return tolerations;
     },
-    controller: owner => (owner === undefined ? undefined : controllers.of(owner)),
+    controller: owner => owner && controllers.of(owner.uid, () => podController(owner)),
+    spec: spec => specs.of(JSON.stringify(spec), () => spec),
   };
 }
 
-/** Controllers come and go, so only the last ones are remembered; the pods of one come one after the other. */
-class RecentControllers {
-  readonly #known = new Map<string, PodController>();
+/** They come and go, so only so many are remembered; pods that are alike come one after the other. */
+class RecentValues<Value> {
+  readonly #known = new Map<string, Value>();
 
-  of(owner: OwnerReference): PodController {
-    const known = this.#known.get(owner.uid);
+  of(key: string, make: () => Value): Value {
+    const known = this.#known.get(key);
     if (known !== undefined) return known;
-    const controller = podController(owner);
-    this.#known.set(owner.uid, controller);
+    const value = make();
+    this.#known.set(key, value);
     const [oldest] = this.#known.keys();
-    if (this.#known.size > maxControllers && oldest !== undefined) this.#known.delete(oldest);
-    return controller;
+    if (this.#known.size > maxRemembered && oldest !== undefined) this.#known.delete(oldest);
+    return value;
   }
 }
 
@@ -153,7 +157,7 @@ export function podController({ apiVersion, kind, name, uid }: OwnerReference): 
 }
 
 const ownGroups: readonly string[] = ['', 'apps', 'batch'];
-const maxControllers = 10_000;
+const maxRemembered = 10_000;
 
 const noRequests: Resources = new Map();
 const noTolerations: readonly Toleration[] = [];
@@ -180,6 +184,12 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
   const disrupted = status?.conditions?.find(c => c.type === 'DisruptionTarget' && c.status === 'True');
   const claims = terminal ? noClaimRefs : claimRefsOf(spec);
   const takesDevices = claims.length > 0 || takesAccelerator(requests);
+  const foreignOwner = foreignOwnerOf(pod);
+  const isSingle = membership === undefined && takesDevices && foreignOwner === undefined;
+  const schedulingOf = (): PodSpec | undefined => {
+    if (leads || labelled || awaitsBerth) return trimSpec(spec, takesAccelerator(requests));
+    return isSingle ? share.spec(trimSpec(spec, takesAccelerator(requests))) : undefined;
+  };
   const planText = leads ? metadata.annotations?.[berth.plan] : undefined;
   return {
     uid: metadata.uid ?? '',
@@ -224,10 +234,10 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     claims,
     affinity: compileAffinity({ namespace, labels, spec }),
     membership,
-    foreignOwner: foreignOwnerOf(pod),
+    foreignOwner,
     annotations: keptAnnotations(metadata.annotations),
     hasAnnotations: metadata.annotations !== undefined,
-    scheduling: leads || labelled || awaitsBerth ? trimSpec(spec, takesAccelerator(requests)) : undefined,
+    scheduling: schedulingOf(),
     plan: planText === undefined ? undefined : parsePlanAnnotation(planText),
   };
 }

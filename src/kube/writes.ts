@@ -90,7 +90,7 @@ export function evictPod(client: ApiClient, pod: ObjectRef, options: RemoveOptio
   return client.request<unknown>({
     method: 'POST',
     path: `${podPath(pod)}/eviction`,
-    // In the options of the deletion it would be enough, but audit logs show this one.
+    // The body alone would do; the query shows it in audit logs, too.
     ...(options.dryRun && { query: { dryRun: 'All' } }),
     body: {
       apiVersion: 'policy/v1',

@@ -179,7 +179,7 @@ interface PodFacts {
   readonly unhealthy?: boolean;
 }
 
-const noTimes = { evicted: undefined, gone: undefined, bound: undefined, ready: undefined };
+const noTimes = { drain: undefined, evicted: undefined, gone: undefined, bound: undefined, ready: undefined };
 
 function ownedBy(uid: string) {
   return { apiVersion: 'v1', kind: 'Any', name: uid, uid, controller: true };

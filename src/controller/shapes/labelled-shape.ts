@@ -5,7 +5,7 @@ import { labelledIncarnationsOf, labelledPodsToGo } from '../../failure/labelled
 import { remakersOf, whyNotRemade } from '../../failure/remakers.ts';
 import { groupKeyOf, isMembershipError, membershipOf } from '../../group/membership.ts';
 import { nextOfView } from './next.ts';
-import { allRemake, remakersKnown } from './remaking.ts';
+import { allRemake } from './remaking.ts';
 import type { GroupShape, Intents } from './shape.ts';
 
 /**
@@ -15,15 +15,19 @@ import type { GroupShape, Intents } from './shape.ts';
 export const labelledShape: GroupShape = {
   kind: 'labelled',
   goesSingly: true,
+  keepsPlace: true,
   incarnations: (cache, key, intents) =>
     labelledIncarnationsOf(cache.podsOfGroup(key), ofGroup(intents, key)),
   view: (cache, key) => cache.group(key),
   ownerOf: () => undefined,
   wishes: (_, __, { pods }) => pods.map(pod => pod.annotations[berth.failure]),
   whyNotRemade: (_, { pods }) => whyNotRemade(pods),
+  whyComesBack: () => undefined,
+  remakers: (_, __, { pods }) => remakersOf(pods),
   membersReturnAlone: () => false,
-  isWanted: (cache, _, { pods }) => remakersKnown(cache, remakersOf(pods)),
-  isWantedNow: (writes, { membership: { namespace } }, { pods }) =>
+  // No cache has their controllers.
+  isWanted: () => true,
+  isWantedNow: (_, writes, { membership: { namespace } }, { pods }) =>
     allRemake(writes, namespace, remakersOf(pods)),
 
   podsToGo: (cache, intent, intents) =>
@@ -31,7 +35,7 @@ export const labelledShape: GroupShape = {
       intents: ofGroup(intents, intent.group),
       isPlanned: nextHasPlan(cache, intent),
     }),
-  wantsNext: (cache, { remakers }) => remakersKnown(cache, remakers),
+  wantsNext: () => true,
   wantsNextNow: (writes, intent) => allRemake(writes, namespaceOf(intent), intent.remakers),
   next: (cache, intent) => nextOfView(cache.group(intent.group), intent),
   sizeOf: (cache, { group, members }) => cache.group(group)?.membership.size ?? members.length,

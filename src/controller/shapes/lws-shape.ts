@@ -14,6 +14,7 @@ import type { GroupShape } from './shape.ts';
 export const lwsShape: GroupShape = {
   kind: 'lws',
   goesSingly: false,
+  keepsPlace: true,
   incarnations: (cache, key) => incarnationsOf(cache.podsOfGroup(key), uid => cache.statefulSet(uid)),
   view: (cache, key) => cache.group(key),
   ownerOf(cache, { membership: { namespace, owner: name } }) {
@@ -30,13 +31,15 @@ export const lwsShape: GroupShape = {
     keepsItsName(membership)
       ? undefined
       : 'of the groups of a LeaderWorkerSet Berth evicts only those that are numbered',
+  whyComesBack: () => undefined,
+  remakers: () => [],
   membersReturnAlone(cache, { membership: { namespace, owner } }) {
     const { restartPolicy } = cache.leaderWorkerSet(namespace, owner)?.spec.leaderWorkerTemplate ?? {};
     // Of a group that is still starting LWS remakes no more than the pod (RecreateGroupAfterStart).
     return restartPolicy === 'None' || restartPolicy === 'RecreateGroupAfterStart';
   },
   isWanted: (cache, { membership: { namespace, owner, name } }) => ownerWants(cache, namespace, owner, name),
-  async isWantedNow(writes, { membership: { namespace, owner, name } }) {
+  async isWantedNow(_, writes, { membership: { namespace, owner, name } }) {
     const set = await writes.liveOwner({ namespace, name: owner });
     return (
       set !== undefined &&

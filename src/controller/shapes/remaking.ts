@@ -1,11 +1,5 @@
-import type { ClusterCache } from '../../cache/cluster-cache.ts';
 import { type LiveRemaker, type Remaker, stillRemakes } from '../../failure/remakers.ts';
 import type { FailureWrites, LiveController } from '../failure-writes.ts';
-
-/** Whether those controllers are still there, as far as the cache has them: it knows StatefulSets. */
-export function remakersKnown(cache: ClusterCache, remakers: readonly Remaker[]): boolean {
-  return remakers.every(({ kind, uid }) => kind !== 'StatefulSet' || cache.statefulSet(uid) !== undefined);
-}
 
 /** Whether all these controllers would make their pods anew now. Throws as `ApiClient.request` does. */
 export async function allRemake(

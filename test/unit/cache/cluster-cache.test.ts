@@ -30,7 +30,10 @@ function watched(): { cache: ClusterCache; told: () => readonly string[]; gpus: 
   cache.nodes.replace(fleet.nodes.map(decodeNode));
   changes.length = 0;
   const told = () => {
-    const words = changes.splice(0).map(wordOf);
+    const words = changes
+      .splice(0)
+      .filter(({ kind }) => kind !== 'singles')
+      .map(wordOf);
     return words.sort();
   };
   const gpus = (node: string) => cache.nodeInfo(node)?.free.get(gpuName) ?? Number.NaN;

@@ -248,12 +248,7 @@ export class FakeCluster implements ApiClient {
       decodeNamespace({ metadata: { name: 'serving', labels: this.namespaceLabels } }),
     ]);
     cache.leaderWorkerSets.replace([...this.owners.values()].map(decodeLeaderWorkerSet));
-    cache.statefulSets.replace(
-      [
-        ...[...this.sets.values()].map(({ set }) => set),
-        ...this.workloads.filter(({ kind }) => kind === 'StatefulSet').map(controllerObject),
-      ].map(decodeStatefulSet),
-    );
+    cache.statefulSets.replace([...this.sets.values()].map(({ set }) => decodeStatefulSet(set)));
     cache.nodes.replace([...this.nodes.values()].map(node => this.#decodedOnce(node, decodeNode)));
     cache.podDisruptionBudgets.replace(this.budgets);
     this.#showDevices(cache);
@@ -599,7 +594,8 @@ export class FakeCluster implements ApiClient {
         continue;
       const made = (this.#made.get(`${name}-${i}`) ?? 0) + 1;
       const podLabels = labels(i);
-      const isGated = this.#gated && podLabels[berth.group] !== undefined;
+      const isPlaced = podLabels[berth.group] !== undefined || this.namespaceLabels[berth.singles] === 'pin';
+      const isGated = this.#gated && isPlaced;
       const node = isGated ? undefined : this.#freeNode();
       if (!isGated && node === undefined) continue;
       this.#made.set(`${name}-${i}`, made);

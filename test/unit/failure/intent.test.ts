@@ -7,6 +7,22 @@ import { IntentStore, intentName, isBadIntent, type StoredIntent } from '../../.
 import { configOf, FakeCluster } from './fake-cluster.ts';
 import { intentOf } from './intents.ts';
 
+const remaker = { kind: 'ReplicaSet', name: 'web-7d9', uid: 'u', pods: ['web-7d9-x'] } as const;
+const labelled = intentOf({
+  shape: 'labelled',
+  group: 'serving/My_Group',
+  owner: { name: 'My_Group', uid: '' },
+  leaderName: 'web-7d9-x',
+  remakers: [remaker],
+});
+const single = intentOf({
+  shape: 'single',
+  group: 'serving/ReplicaSet/web-7d9',
+  owner: { name: 'web-7d9', uid: '' },
+  leaderName: 'web-7d9-x',
+  remakers: [remaker],
+});
+
 t.test('an intent reads back as it was written', async t => {
   const closed = intentOf({
     plan: undefined,
@@ -17,11 +33,20 @@ t.test('an intent reads back as it was written', async t => {
     times: { drain: 2_500, evicted: 3_000, gone: 4_000, bound: 5_000, ready: 6_123 },
   });
   const device = { driver: 'gpu.nvidia.com', pool: 'a', device: 'gpu-3' };
-  for (const intent of [intentOf(), intentOf({ hold: 'wait', phase: 'leaving', device }), closed])
+  for (const intent of [
+    intentOf(),
+    intentOf({ hold: 'wait', phase: 'leaving', device }),
+    closed,
+    labelled,
+    single,
+  ])
     t.same(parseIntent(formatIntent(intent)), intent);
   const { device: _, ...older } = JSON.parse(formatIntent(intentOf()));
   t.same(parseIntent(JSON.stringify(older)), intentOf(), 'one from before devices were told');
-  const { domains: __, ...oldest } = older;
+  const { shape, remakers, ...lwsOnly } = older;
+  t.same([shape, remakers], ['lws', []]);
+  t.same(parseIntent(JSON.stringify(lwsOnly)), intentOf(), 'one from before there were other groups');
+  const { domains: __, ...oldest } = lwsOnly;
   t.same(parseIntent(JSON.stringify(oldest)), intentOf({ domains: [] }), 'one from before domains were told');
   const undrained = JSON.parse(formatIntent(intentOf()));
   Reflect.deleteProperty(undrained.times, 'drain');
@@ -40,6 +65,12 @@ t.test('what is not exactly an intent is refused, with the field at fault', asyn
     [edited({ group: '../../pods/x' }), /group/],
     [edited({ group: 'serving/llm-1' }), /leaderName/],
     [edited({ leaderName: '../llm-0' }), /leaderName/],
+    [edited({ shape: 'all' }), /shape/],
+    [edited({ ...JSON.parse(formatIntent(labelled)), remakers: undefined }), /remakers/],
+    [edited({ ...JSON.parse(formatIntent(labelled)), group: 'a/b/c' }), /group/],
+    [edited({ ...JSON.parse(formatIntent(single)), group: 'a/b' }), /group/],
+    [edited({ ...JSON.parse(formatIntent(labelled)), remakers: [{ ...remaker, kind: 'Pod' }] }), /kind/],
+    [edited({ ...JSON.parse(formatIntent(labelled)), remakers: [{ ...remaker, name: '../x' }] }), /name/],
     [edited({ leaderUID: '' }), /leaderUID/],
     [edited({ leaderUID: 'a/b' }), /leaderUID/],
     [edited({ owner: 'llm' }), /owner/],
