@@ -10,6 +10,7 @@ import { LwsGroup } from '../../test/builders/lws-group.ts';
 import { decode, groupInfoOf } from '../../test/builders/planning.ts';
 import { mulberry32 } from '../../test/unit/planner/instances.ts';
 import { type FleetContent, p4dRacks } from '../bed/fleet-presets.ts';
+import { pairTemplate, pairTemplateName } from './claimants.ts';
 import { type BenchContext, scaled } from './context.ts';
 import type { Figure } from './figures.ts';
 import { percentile, summarize } from './statistics.ts';
@@ -62,7 +63,7 @@ function playArrivals(fleet: FleetContent, arrivals: number) {
     const group = new LwsGroup({
       name: `g${index}`,
       size: groupSize,
-      worker: { cpu: 1, claims: { devices: 'pair' } },
+      worker: { cpu: 1, claims: { devices: pairTemplateName } },
       annotations: { [berth.requiredTopology]: 'rack' },
     });
     const leader = decode(group.leader());
@@ -103,20 +104,6 @@ function cacheOf({ nodes, slices = [], deviceClasses = [] }: FleetContent): Clus
   cache.nodes.replace(nodes.map(node => ({ ...decodeNode(node), ready: true, readyStatus: 'True' })));
   cache.resourceSlices.replace(slices.map(decodeResourceSlice));
   cache.deviceClasses.replace(deviceClasses.map(decodeDeviceClass));
-  cache.resourceClaimTemplates.upsert(
-    decodeResourceClaimTemplate({
-      metadata: { name: 'pair', namespace: 'serving' },
-      spec: {
-        spec: {
-          devices: {
-            requests: [
-              { name: 'gpu', exactly: { deviceClassName: 'gpu.nvidia.com' } },
-              { name: 'nic', exactly: { deviceClassName: 'efa.networking.k8s.aws' } },
-            ],
-          },
-        },
-      },
-    }),
-  );
+  cache.resourceClaimTemplates.upsert(decodeResourceClaimTemplate(pairTemplate('serving')));
   return cache;
 }

@@ -1,8 +1,8 @@
-import type { LeaderWorkerSet } from '../../src/api/kubernetes.ts';
-import { lws, berth as names } from '../../src/api/names.ts';
+import { lws } from '../../src/api/names.ts';
 import type { Cluster } from '../bed/cluster.ts';
 import type { BerthArm } from './berth-arm.ts';
 import { BindWatch } from './bind-watch.ts';
+import { claimants, pairTemplate, pairTemplateName, resourceApi } from './claimants.ts';
 import { type BenchContext, scaled } from './context.ts';
 import type { Figure } from './figures.ts';
 import { clearNamespace, makeNamespace, type WebhookArm } from './namespaces.ts';
@@ -12,7 +12,6 @@ const order: readonly WebhookArm[] = ['stock', 'pin', 'pin', 'stock'];
 const fullGroups = 100;
 const groupSize = 4;
 const timeoutMs = 300_000;
-const resourceApi = '/apis/resource.k8s.io/v1';
 
 /**
  * How many pods with a claim for a GPU and a NIC are bound in a second: by kube-scheduler alone, which asks its allocator
@@ -65,48 +64,18 @@ interface ClaimantsRun {
 /** Devices are free again afterwards. */
 async function bindClaimants(cluster: Cluster, arm: WebhookArm, groups: number): Promise<ClaimantsRun> {
   const namespace = await makeNamespace(cluster, arm);
-  await cluster.request('POST', `${resourceApi}/namespaces/${namespace}/resourceclaimtemplates`, {
-    apiVersion: 'resource.k8s.io/v1',
-    kind: 'ResourceClaimTemplate',
-    metadata: { name: 'pair' },
-    spec: {
-      spec: {
-        devices: {
-          requests: [
-            { name: 'gpu', exactly: { deviceClassName: 'gpu.nvidia.com' } },
-            { name: 'nic', exactly: { deviceClassName: 'efa.networking.k8s.aws' } },
-          ],
-        },
-      },
-    },
-  });
+  const templates = `${resourceApi}/namespaces/${namespace}/resourceclaimtemplates`;
+  await cluster.request('POST', templates, pairTemplate(namespace));
   const watch = new BindWatch(cluster, namespace);
   const all = watch.all(groups * groupSize, timeoutMs);
   all.catch(() => {});
   const startedMs = performance.now();
   const path = `/apis/${lws.apiVersion}/namespaces/${namespace}/leaderworkersets`;
-  await cluster.request('POST', path, claimants(groups, arm));
+  const shape = { name: 'bench', groups, size: groupSize, template: pairTemplateName };
+  await cluster.request('POST', path, claimants(shape, arm === 'pin' ? 'rack' : undefined));
   const bound = await all;
   const [firstMs, lastMs] = [bound.at(0)?.atMs ?? Number.NaN, bound.at(-1)?.atMs ?? Number.NaN];
   await clearNamespace(cluster, namespace);
   await cluster.request('DELETE', `${resourceApi}/namespaces/${namespace}/resourceclaims`);
   return { seconds: (lastMs - startedMs) / 1000, bindingSeconds: (lastMs - firstMs) / 1000 };
-}
-
-function claimants(groups: number, arm: WebhookArm): LeaderWorkerSet {
-  const resources = { requests: { cpu: '1' }, claims: [{ name: 'devices' }] };
-  const spec = {
-    terminationGracePeriodSeconds: 1,
-    resourceClaims: [{ name: 'devices', resourceClaimTemplateName: 'pair' }],
-    containers: [{ name: 'server', image: 'registry.example.com/inference/model-server:v1.4.2', resources }],
-  };
-  return {
-    apiVersion: lws.apiVersion,
-    kind: lws.kind,
-    metadata: {
-      name: 'bench',
-      ...(arm === 'pin' && { annotations: { [names.requiredTopology]: 'rack' } }),
-    },
-    spec: { replicas: groups, leaderWorkerTemplate: { size: groupSize, workerTemplate: { spec } } },
-  };
 }

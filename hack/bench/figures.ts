@@ -13,12 +13,30 @@ export const partNames = [
   'singles',
   'dra',
   'failure',
+  'failure-latency',
+  'failure-recovery',
+  'failure-mass',
+  'failure-storm',
   'memory',
 ] as const;
 
 export type PartName = (typeof partNames)[number];
 
-export type Unit = 'µs' | 'ms' | 's' | 'pods/s' | 'claims/s' | 'MB' | 'groups' | 'racks' | '%' | 'of fewest';
+export type Unit =
+  | 'µs'
+  | 'ms'
+  | 's'
+  | 'pods/s'
+  | 'claims/s'
+  | 'signals/s'
+  | 'cores'
+  | 'MB'
+  | 'MB/min'
+  | 'groups'
+  | 'evictions'
+  | 'racks'
+  | '%'
+  | 'of fewest';
 
 /** What did not come about while it was waited for. */
 export interface Never {

@@ -42,7 +42,7 @@ export function leaderDeletionIn(
   return { afterMs: deletion.at.getTime() - signal.at.getTime(), user: deletion.user };
 }
 
-function removesPod({ verb, resource, subresource, code, dryRun }: WriteEvent): boolean {
+export function removesPod({ verb, resource, subresource, code, dryRun }: WriteEvent): boolean {
   if (resource !== 'pods' || code > 299 || dryRun) return false;
   return subresource === 'eviction' ? verb === 'create' : subresource === '' && verb === 'delete';
 }

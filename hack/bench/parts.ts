@@ -10,6 +10,10 @@ import { type BenchContext, scaled } from './context.ts';
 import { measureDevicePlans } from './device-plans.ts';
 import { measureDra } from './dra.ts';
 import { measureFailure } from './failure.ts';
+import { measureFailureLatency } from './failure-latency.ts';
+import { measureFailureMass } from './failure-mass.ts';
+import { measureFailureRecovery } from './failure-recovery.ts';
+import { measureFailureStorm } from './failure-storm.ts';
 import { type Figure, type PartName, partNames } from './figures.ts';
 import { measureFilter } from './filter.ts';
 import { measureGroups } from './groups.ts';
@@ -35,20 +39,24 @@ export async function runParts(
   const choice = wanted.includes('choice') ? measureChoice(context) : [];
   const alignment = wanted.includes('alignment') ? measureAlignment(context) : [];
   const plans = wanted.includes('device-plans') ? measureDevicePlans(context) : [];
+  const storm = wanted.includes('failure-storm') ? await measureFailureStorm(context) : [];
   const large = await withLargeCluster(wanted, context);
   const playing = await withPlayingCluster(wanted, context);
   const claiming = await withClaimingCluster(wanted, context);
   const failing = await withFailingCluster(wanted, context);
+  const dying = await withDyingCluster(wanted, context);
   const figures = [
     ...planner,
     ...claims,
     ...choice,
     ...alignment,
     ...plans,
+    ...storm,
     ...large,
     ...playing,
     ...claiming,
     ...failing,
+    ...dying,
   ];
   return partNames.flatMap(name => figures.filter(({ part }) => part === name));
 }
@@ -92,21 +100,40 @@ async function withPlayingCluster(wanted: readonly PartName[], context: BenchCon
 /** 500 machines whose GPUs and NICs come by DRA. */
 async function withClaimingCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
   if (!wanted.includes('dra')) return [];
-  const hosts = scaled(context, 500);
-  const fleet = { name: 'claiming', ...p4dRacks({ racks: Math.ceil(hosts / 18), hostsPerRack: 18 }) };
   const options: ClusterOptions = { extraArgs: { 'kube-apiserver': ['--audit-log-path='] } };
-  return withCluster(fleet, options, context, async cluster => [
+  return withCluster(claimingFleet(scaled(context, 500)), options, context, async cluster => [
     ...(await measureDra(cluster, new BerthArm(cluster, context), context)),
   ]);
 }
 
-/** The same with an audit log, from which the times of evictions are read. */
+/** As the playing and the claiming cluster, with an audit log, from which the times of evictions are read. */
 async function withFailingCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
-  if (!wanted.includes('failure')) return [];
-  const fleet = playingFleet(context);
-  return withCluster(fleet, {}, context, async cluster => [
-    ...(await measureFailure(cluster, fleet.nodes.length, context)),
-  ]);
+  const figures: Figure[] = [];
+  for (const name of ['failure', 'failure-mass'] as const) {
+    if (!wanted.includes(name)) continue;
+    const fleet = playingFleet(context);
+    const measure = name === 'failure' ? measureFailure : measureFailureMass;
+    const run = (cluster: Cluster) => measure(cluster, fleet.nodes.length, context);
+    figures.push(...(await withCluster(fleet, {}, context, run)));
+  }
+  if (wanted.includes('failure-latency')) {
+    const fleet = claimingFleet(scaled(context, 1_000));
+    const run = (cluster: Cluster) => measureFailureLatency(cluster, fleet.nodes.length, context);
+    figures.push(...(await withCluster(fleet, {}, context, run)));
+  }
+  return figures;
+}
+
+/** A few racks, so that nodes can be waited for as long as kube-controller-manager does by itself. */
+async function withDyingCluster(wanted: readonly PartName[], context: BenchContext): Promise<Figure[]> {
+  if (!wanted.includes('failure-recovery')) return [];
+  const fleet = claimingFleet(126);
+  const run = (cluster: Cluster) => measureFailureRecovery(cluster, fleet.nodes.length, context);
+  return withCluster(fleet, { nodes: 'few' }, context, async cluster => [...(await run(cluster))]);
+}
+
+function claimingFleet(hosts: number): Fleet {
+  return { name: 'claiming', ...p4dRacks({ racks: Math.ceil(hosts / 18), hostsPerRack: 18 }) };
 }
 
 function playingFleet(context: BenchContext): Fleet {
@@ -126,7 +153,7 @@ async function withCluster<T>(
   measure: (cluster: Cluster) => Promise<T>,
 ): Promise<T> {
   say('starting a control plane');
-  const cluster = await startCluster({ ...options, nodes: 'many' });
+  const cluster = await startCluster({ nodes: 'many', ...options });
   try {
     say(`creating ${fleet.nodes.length} nodes`);
     await createFleet(cluster, fleet);

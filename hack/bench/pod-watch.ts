@@ -5,7 +5,7 @@ import type { Cluster } from '../bed/cluster.ts';
 export class PodWatch {
   readonly #pods = new Map<string, Pod>();
   readonly #end: () => void;
-  #look: () => void = () => {};
+  readonly #looks = new Set<() => void>();
 
   constructor(cluster: Cluster, namespace: string) {
     this.#end = cluster.watch(`/api/v1/namespaces/${namespace}/pods`, (type, object) =>
@@ -24,13 +24,14 @@ export class PodWatch {
   ): Promise<number | undefined> {
     const { promise, resolve } = Promise.withResolvers<number | undefined>();
     const timer = setTimeout(() => resolve(undefined), timeoutMs);
-    this.#look = () => {
+    const look = () => {
       if (areAsWanted(this.pods)) resolve(performance.now());
     };
-    this.#look();
+    this.#looks.add(look);
+    look();
     return promise.finally(() => {
       clearTimeout(timer);
-      this.#look = () => {};
+      this.#looks.delete(look);
     });
   }
 
@@ -42,7 +43,7 @@ export class PodWatch {
     const { uid = '' } = pod.metadata;
     if (type === 'DELETED') this.#pods.delete(uid);
     else this.#pods.set(uid, pod);
-    this.#look();
+    for (const look of this.#looks) look();
   }
 }
 

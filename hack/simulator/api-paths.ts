@@ -25,6 +25,11 @@ export const resourceTypes = {
   statefulsets: namespaced('statefulsets', 'apps/v1', 'StatefulSet'),
   leases: namespaced('leases', 'coordination.k8s.io/v1', 'Lease'),
   leaderworkersets: namespaced('leaderworkersets', 'leaderworkerset.x-k8s.io/v1', 'LeaderWorkerSet'),
+  resourceslices: clusterScoped('resourceslices', 'resource.k8s.io/v1', 'ResourceSlice'),
+  deviceclasses: clusterScoped('deviceclasses', 'resource.k8s.io/v1', 'DeviceClass'),
+  devicetaintrules: clusterScoped('devicetaintrules', 'resource.k8s.io/v1', 'DeviceTaintRule'),
+  resourceclaims: namespaced('resourceclaims', 'resource.k8s.io/v1', 'ResourceClaim'),
+  resourceclaimtemplates: namespaced('resourceclaimtemplates', 'resource.k8s.io/v1', 'ResourceClaimTemplate'),
   mutatingwebhookconfigurations: clusterScoped(
     'mutatingwebhookconfigurations',
     'admissionregistration.k8s.io/v1',
@@ -47,6 +52,11 @@ export function parseApiPath(path: string): ApiPath | undefined {
     known => known.resource === resource && known.apiVersion === apiVersion,
   );
   return type === undefined ? undefined : { type, namespace, name, subresource };
+}
+
+/** What is served of a group and version, by the path `/apis/<group>/<version>`; empty for one that is not. */
+export function resourcesAt(path: string): readonly ResourceType[] {
+  return Object.values(resourceTypes).filter(({ apiVersion }) => path === `/apis/${apiVersion}`);
 }
 
 function namespaced(resource: string, apiVersion: string, kind: string): ResourceType {

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { KubernetesObject } from '../../src/api/kubernetes.ts';
 import { createAuthority, issueServerCertificate } from '../../src/kube/pki.ts';
-import { type ApiPath, parseApiPath, resourceTypes } from './api-paths.ts';
+import { type ApiPath, parseApiPath, resourcesAt, resourceTypes } from './api-paths.ts';
 import { readDeleteOptions, readEviction } from './delete-options.ts';
 import { evict } from './eviction.ts';
 import { selectedBy } from './label-query.ts';
@@ -61,7 +61,7 @@ export async function startApiServer(api: ResourceApi, token: string): Promise<A
 export async function answer(api: ResourceApi, request: ApiRequest): Promise<KubernetesObject> {
   const url = new URL(request.path, 'https://simulated');
   const path = parseApiPath(url.pathname);
-  if (path === undefined) throw notFound(url.pathname);
+  if (path === undefined) return discovery(url.pathname);
   const { type, namespace } = path;
   if (path.name === undefined) {
     if (request.method === 'GET') return listOf(api, path, url);
@@ -121,6 +121,15 @@ async function serve(
       error instanceof Refusal ? error : new Refusal(500, 'InternalError', `simulator: ${String(error)}`);
     send(response, refusal.status, statusOf(refusal));
   }
+}
+
+/** @throws Refusal 404 where nothing is served */
+function discovery(path: string): KubernetesObject {
+  const types = resourcesAt(path);
+  if (types.length === 0) throw notFound(path);
+  const resources = types.map(({ resource: name, kind, namespaced }) => ({ name, kind, namespaced }));
+  const list = { apiVersion: 'v1', kind: 'APIResourceList', metadata: {}, resources };
+  return list;
 }
 
 /** Everything in one page, whatever limit was asked for: the API server may do so, too. */

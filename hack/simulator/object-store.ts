@@ -16,8 +16,7 @@ export interface ObjectName {
   readonly name: string;
 }
 
-/** Beyond this the oldest changes are forgotten, and watches from there on have expired. */
-const rememberedChanges = 20_000;
+const rememberedByDefault = 20_000;
 
 /**
  * Objects in memory with one resourceVersion for all, like etcd's revision. They are kept as JSON: each reader gets a
@@ -27,7 +26,13 @@ export class ObjectStore {
   readonly #texts = new Map<string, Map<string, string>>();
   readonly #changes: Change[] = [];
   readonly #listeners = new Set<(change: Change) => void>();
+  readonly #remembered: number;
   #resourceVersion = 1;
+
+  /** @param remembered beyond so many the oldest changes are forgotten, and watches from there on have expired */
+  constructor(remembered = rememberedByDefault) {
+    this.#remembered = remembered;
+  }
 
   get resourceVersion(): number {
     return this.#resourceVersion;
@@ -69,7 +74,7 @@ export class ObjectStore {
   /** Every change after a resourceVersion; undefined when some of them are forgotten. */
   changesAfter(resourceVersion: number): readonly Change[] | undefined {
     const oldest = this.#changes[0]?.resourceVersion ?? this.#resourceVersion + 1;
-    if (this.#changes.length === rememberedChanges && resourceVersion < oldest - 1) return undefined;
+    if (this.#changes.length === this.#remembered && resourceVersion < oldest - 1) return undefined;
     return this.#changes.filter(change => change.resourceVersion > resourceVersion);
   }
 
@@ -89,7 +94,7 @@ export class ObjectStore {
   #publish(type: Change['type'], resource: string, text: string): void {
     const change = { type, resource, resourceVersion: this.#resourceVersion, text };
     this.#changes.push(change);
-    if (this.#changes.length > rememberedChanges) this.#changes.shift();
+    if (this.#changes.length > this.#remembered) this.#changes.shift();
     for (const listener of this.#listeners) listener(change);
   }
 }
