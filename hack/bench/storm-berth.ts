@@ -5,6 +5,7 @@ import { ClusterCache } from '../../src/cache/cluster-cache.ts';
 import { ImpossibleDemands } from '../../src/cache/impossible-demands.ts';
 import { readConfig, topologyLevels } from '../../src/config.ts';
 import { CallWindow } from '../../src/failure/call-window.ts';
+import { Outage } from '../../src/failure/outage.ts';
 import { makeFailureResponse } from '../../src/failure-response.ts';
 import type { Clock } from '../../src/kube/clock.ts';
 import { makePlacement } from '../../src/placement.ts';
@@ -35,6 +36,7 @@ export async function startStormBerth(client: StormClient, clock: Clock): Promis
     config: readConfig(config, 'storm.yaml'),
     client,
     apiCalls: new CallWindow(60_000),
+    apiOutage: new Outage(60_000, clock.nowMs()),
     metrics: createMetrics(),
     log: pino({ level: 'info' }, pino.destination('/dev/null')),
   };

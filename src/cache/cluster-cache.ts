@@ -283,6 +283,10 @@ export class ClusterCache {
     return this.#nodes.get(name);
   }
 
+  get nodeCount(): number {
+    return this.#nodes.size;
+  }
+
   allNodes(): Iterable<NodeRecord> {
     return this.#nodes.values();
   }

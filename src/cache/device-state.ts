@@ -14,6 +14,7 @@ import {
 } from '../cluster/devices/node-device-info.ts';
 import { type PoolState, poolStateOf } from '../cluster/devices/pool-state.ts';
 import { type NodePools, poolsFor } from '../cluster/devices/pools.ts';
+import { RuleIndex } from '../cluster/devices/rule-index.ts';
 import { poolKey, SliceIndex } from '../cluster/devices/slice-index.ts';
 import { concernsSlice, type TaintRuleRecord, withTaintRules } from '../cluster/devices/taint-rules.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
@@ -42,6 +43,8 @@ export class DeviceState {
   readonly #rules = new Map<string, TaintRuleRecord>();
   /** What Berth itself keeps off new claims, whether or not the API server has a rule for it; by device. */
   readonly #exclusions = new Map<DeviceKey, TaintRuleRecord>();
+  readonly #ruleIndex = new RuleIndex();
+  readonly #exclusionIndex = new RuleIndex();
   readonly #classes = new Map<string, DeviceClassRecord>();
   readonly #templates = new Map<string, ClaimTemplateRecord>();
   readonly #claims = new Map<string, ClaimRecord>();
@@ -121,6 +124,7 @@ export class DeviceState {
     // Its status is written with every pod that is evicted for it.
     if (before !== undefined && JSON.stringify(before) === JSON.stringify(rule)) return;
     this.#rules.set(rule.name, rule);
+    this.#ruleIndex.put(rule.name, rule);
     this.#applyRules(before === undefined ? [rule] : [before, rule]);
   }
 
@@ -128,6 +132,7 @@ export class DeviceState {
     const rule = this.#rules.get(name);
     if (rule === undefined) return false;
     this.#rules.delete(name);
+    this.#ruleIndex.remove(name);
     this.#applyRules([rule]);
     return true;
   }
@@ -138,12 +143,14 @@ export class DeviceState {
     for (const [key, rule] of this.#exclusions) {
       if (devices.has(key)) continue;
       this.#exclusions.delete(key);
+      this.#exclusionIndex.remove(key);
       changed.push(rule);
     }
     for (const [key, selector] of devices) {
       if (this.#exclusions.has(key)) continue;
       const rule = { name: 'berth', selector, taint: exclusionTaint, isConfirmed: false };
       this.#exclusions.set(key, rule);
+      this.#exclusionIndex.put(key, rule);
       changed.push(rule);
     }
     if (changed.length > 0) this.#applyRules(changed);
@@ -151,16 +158,29 @@ export class DeviceState {
   }
 
   #applyRules(changed: readonly TaintRuleRecord[]): void {
-    for (const slice of this.#published.values())
-      if (changed.some(rule => concernsSlice(rule, slice))) this.#putSlice(slice);
+    const names = new Set(changed.flatMap(rule => [...this.#slicesOf(rule)].map(({ name }) => name)));
+    for (const name of names) {
+      const slice = this.#published.get(name);
+      if (slice !== undefined) this.#putSlice(slice);
+    }
     this.#grew = true;
+  }
+
+  /** A rule that may mean several pools is looked for in all of them. */
+  #slicesOf(rule: TaintRuleRecord): Iterable<DeviceSlice> {
+    const { driver, pool } = rule.selector ?? {};
+    if (driver !== undefined && pool !== undefined) return this.#slices.ofPool(driver, pool);
+    return [...this.#published.values()].filter(slice => concernsSlice(rule, slice));
   }
 
   #putSlice(published: DeviceSlice): void {
     const before = this.#slices.get(published.name);
     if (before !== undefined) this.#sliceChanged(before);
     if (!this.#hasDevices) this.#changedEverywhere();
-    const slice = withTaintRules(published, [...this.#rules.values(), ...this.#exclusions.values()]);
+    const slice = withTaintRules(published, [
+      ...this.#ruleIndex.concerning(published),
+      ...this.#exclusionIndex.concerning(published),
+    ]);
     this.#slices.put(slice);
     this.#sliceChanged(slice);
   }

@@ -114,6 +114,11 @@ export class DeviceExclusions {
     return changes.dueInMs;
   }
 
+  /** Devices that have gone bad of late, or are excluded: so many are gone through by each look. */
+  get knownDevices(): number {
+    return this.#exclusions.size;
+  }
+
   /**
    * Why a device with evidence against it is in use still, in words; undefined when new claims are kept off it.
    * @param byName new pods may get it by a claim that they name, which no taint keeps them from: Berth alone does

@@ -38,8 +38,12 @@ const reviewKey = 'review';
 const nodesKey = 'nodes';
 const devicesKey = 'devices';
 const outageKey = 'outage';
-/** Devices are looked at so seldom, however many signals come: a look takes all of them. */
+const publishKey = 'publish';
+/** Devices are looked at so seldom, however many signals come: a look takes all of them, and longer when many are known. */
 const devicesMs = 100;
+const devicesMsForEach = 0.15;
+/** So old may the metrics be: they count all groups that are hurt. */
+const publishMs = 200;
 /** A brake may come off without any change that would bring the group back. */
 const longestWaitMs = 10_000;
 const shortestWaitMs = 50;
@@ -195,7 +199,7 @@ export class FailureController {
     if (change.kind === 'pool') {
       for (const group of this.#watch.lookAtPool(change.driver, change.pool))
         this.#queue.add(`group:${group}`);
-      this.#queue.addAfter(devicesKey, devicesMs);
+      this.#lookAtDevicesAfter(devicesMs);
     }
     if (change.kind !== 'node') return;
     // Most changes of nodes are reports of well ones, and a look takes all nodes.
@@ -217,6 +221,7 @@ export class FailureController {
     if (key === nodesKey) return this.#excludeNodes();
     if (key === outageKey) return this.#watch.lookForOutage();
     if (key === devicesKey) return this.#lookAtDevices();
+    if (key === publishKey) return this.#acts() ? this.#publish() : undefined;
     await this.#processGroup(key.slice('group:'.length));
   }
 
@@ -246,7 +251,11 @@ export class FailureController {
     // What a group is told to be poisonous for may be nodes.
     this.#excludeNodes();
     const afterMs = await this.#exclusions.write();
-    if (afterMs !== undefined) this.#queue.addAfter(devicesKey, afterMs);
+    if (afterMs !== undefined) this.#lookAtDevicesAfter(afterMs);
+  }
+
+  #lookAtDevicesAfter(ms: number): void {
+    this.#queue.addAfter(devicesKey, Math.max(ms, devicesMsForEach * this.#exclusions.knownDevices));
   }
 
   #excludeDevices(): void {
@@ -255,14 +264,14 @@ export class FailureController {
       totals: this.#watch.deviceTotals,
       intents: this.#book.intents,
     });
-    if (dueInMs !== undefined) this.#queue.addAfter(devicesKey, Math.max(shortestWaitMs, dueInMs));
+    if (dueInMs !== undefined) this.#lookAtDevicesAfter(Math.max(shortestWaitMs, dueInMs));
   }
 
   async #processGroup(key: string): Promise<void> {
     const { changed, unripeMs } = this.#watch.lookAtGroup(key);
     if (changed) {
       this.#excludeNodes();
-      this.#queue.addAfter(devicesKey, devicesMs);
+      this.#lookAtDevicesAfter(devicesMs);
     }
     if (unripeMs !== undefined) this.#again(key, unripeMs);
     if (!this.#acts() || !this.#book.isRead) return;
@@ -284,7 +293,7 @@ export class FailureController {
       await this.#book.refresh();
       this.#again(key, 1_000);
     }
-    this.#publish();
+    this.#queue.addAfter(publishKey, publishMs);
   }
 
   /** What was held and is well by now, and how things stand. */

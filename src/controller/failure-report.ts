@@ -85,13 +85,10 @@ export class FailureReport {
     const { key, pod, owner, fault, leaderUid } = hurt;
     const text = `${fault.cause}; not evicted: ${first.message}`;
     const known = this.#held.get(leaderUid);
-    this.#held.set(leaderUid, {
-      signal: fault.signal,
-      brakes: braked.map(({ brake }) => brake),
-      text,
-      leader: pod,
-    });
-    this.#publishBrakes();
+    const brakes = braked.map(({ brake }) => brake);
+    this.#held.set(leaderUid, { signal: fault.signal, brakes, text, leader: pod });
+    // In a storm hundreds are held, and each is looked at often.
+    if (known?.brakes.join() !== brakes.join()) this.#publishBrakes();
     if (quietBrakes.includes(first.brake) || known?.text === text) return;
     this.#options.log.info({ group: key, brake: first.brake, message: first.message }, 'eviction held');
     this.#options.sinks.condition(pod, 'True', fault.signal, text);

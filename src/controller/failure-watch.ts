@@ -46,6 +46,20 @@ export interface FailureWatchOptions {
 const hourMs = 3_600_000;
 /** The count of bad devices may be so old: a storm of signals must not make each decision count them all. */
 const tallyMs = 100;
+/** With more bad nodes than that, it takes long to count them. */
+const manyNodes = 100;
+
+/** What the breakers read of the nodes, and of what it was counted. */
+interface NodeTally {
+  readonly atMs: number;
+  readonly added: number;
+  readonly turned: number;
+  readonly fleetSize: number;
+  readonly domain: string | undefined;
+  readonly mass: string | undefined;
+  readonly lastBadMs: number | undefined;
+  readonly anyStands: boolean;
+}
 
 /**
  * Gathers evidence from the cache, in every replica: who takes over knows since when a fault stands. Keeps bad nodes off
@@ -69,6 +83,7 @@ export class FailureWatch {
   #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
   /** By node UID. */
   readonly #comebacks: Comebacks;
+  #nodeTally: NodeTally | undefined;
   #excluded = '';
   #isOut = false;
   #backMs: number | undefined;
@@ -262,10 +277,9 @@ export class FailureWatch {
     const before = new Set<string>();
     let dueInMs: number | undefined;
     if (goesAsFarAs(settings.mode, 'cordon')) {
-      for (const { sighting, firstSeenMs } of this.#ledger.all()) {
+      for (const { sighting, firstSeenMs } of this.#ledger.againstNodes()) {
         // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
-        if (!sighting.blamesNode || !this.#keepsOff(sighting.class) || sighting.signal === 'NodeNoExecute')
-          continue;
+        if (!this.#keepsOff(sighting.class) || sighting.signal === 'NodeNoExecute') continue;
         const { nodeName, cause, debounceMs } = sighting;
         const uid = cache.node(nodeName)?.uid;
         if (uid === undefined) continue;
@@ -273,7 +287,7 @@ export class FailureWatch {
         failing.set(uid, Math.min(failing.get(uid) ?? Number.POSITIVE_INFINITY, firstSeenMs + debounceMs));
       }
       for (const [name, taken] of this.#taken) if (!excluded.has(name)) excluded.set(name, taken);
-      const cliques = suspectCliques(this.#ledger.all(), {
+      const cliques = suspectCliques(this.#ledger.againstCliques(), {
         cliqueOfNode: name => labelValue(cache.node(name)?.labels ?? {}, nvidia.clique),
         nowMs: nowMs(),
         afterMs: settings.excludeAfterSeconds * 1000,
@@ -339,28 +353,19 @@ export class FailureWatch {
 
   /** What the evidence says of the breakers now. */
   readings(wallMs: number): readonly BreakerReading[] {
-    const { cache, settings, nowMs } = this.#options;
+    const { settings, nowMs } = this.#options;
     const now = nowMs();
-    const { nodes } = this.#ledger;
     const { totals } = this.#pools;
-    const newly = nodes.newly(now);
-    const standing = nodes.standing();
-    const bad = nodes.unacknowledged();
     const devices = this.#tallyDevices(now);
-    const fleet = this.#fleet();
-    const total = new Set([...fleet.map(node => node.name), ...bad.map(node => node.name)]).size;
+    const nodes = this.#tallyNodes(now);
     const reasons: Readonly<Record<BreakerName, string | undefined>> = {
-      'domain-failure': failedDomain(this.#labelled(newly), fleet, cache.levels, settings),
-      'mass-failure': massFailure(bad.length, total, settings),
+      'domain-failure': nodes.domain,
+      'mass-failure': nodes.mass,
       'device-failure': failedDriver(devices.newly, totals, settings),
       'device-mass': massDeviceFailure(devices.unacknowledged, totals, settings),
     };
-    const last = [...newly, ...standing].map(node => node.firstSeenMs);
-    const lastBadMs = {
-      nodes: last.length === 0 ? undefined : Math.max(...last),
-      devices: devices.lastBadMs,
-    };
-    const anyBad = { nodes: standing.length > 0, devices: devices.anyStands };
+    const lastBadMs = { nodes: nodes.lastBadMs, devices: devices.lastBadMs };
+    const anyBad = { nodes: nodes.anyStands, devices: devices.anyStands };
     return breakerNames.map(name => {
       const kind = kindOf(name);
       const lastMs = lastBadMs[kind];
@@ -374,6 +379,7 @@ export class FailureWatch {
   acknowledge(name: BreakerName): void {
     this.#ledger[kindOf(name)].acknowledge();
     this.#tally = undefined;
+    this.#nodeTally = undefined;
   }
 
   /** Looks at everything and forgets what is no more. */
@@ -398,6 +404,33 @@ export class FailureWatch {
     if (this.#tally === undefined || now - this.#tally.atMs >= tallyMs)
       this.#tally = { atMs: now, devices: this.#ledger.devices.tally(driverOf, now) };
     return this.#tally.devices;
+  }
+
+  /** Counted anew as soon as a node is bad that was not; where many are, those that come and go may be a moment old. */
+  #tallyNodes(now: number): NodeTally {
+    const { cache, settings } = this.#options;
+    const { nodes } = this.#ledger;
+    const known = this.#nodeTally;
+    const isSame = known?.added === nodes.added && known.fleetSize === cache.nodeCount;
+    const isQuiet = known?.turned === nodes.turned || nodes.size > manyNodes;
+    if (known !== undefined && isSame && isQuiet && now - known.atMs < tallyMs) return known;
+    const newly = nodes.newly(now);
+    const standing = nodes.standing();
+    const bad = nodes.unacknowledged();
+    const fleet = this.#fleet();
+    const total = new Set([...fleet.map(node => node.name), ...bad.map(node => node.name)]).size;
+    const last = [...newly, ...standing].map(node => node.firstSeenMs);
+    this.#nodeTally = {
+      atMs: now,
+      added: nodes.added,
+      turned: nodes.turned,
+      fleetSize: cache.nodeCount,
+      domain: failedDomain(this.#labelled(newly), fleet, cache.levels, settings),
+      mass: massFailure(bad.length, total, settings),
+      lastBadMs: last.length === 0 ? undefined : last.reduce((a, b) => Math.max(a, b)),
+      anyStands: standing.length > 0,
+    };
+    return this.#nodeTally;
   }
 
   /** Remembers which pods of a group their kubelets have refused. */

@@ -33,14 +33,31 @@ export class BadThings {
   readonly #entries = new Map<string, Entry>();
   /** How many pieces of evidence blame each now. */
   readonly #blame = new Map<string, number>();
+  #added = 0;
+  #turned = 0;
 
   constructor(windowMs: number) {
     this.#windowMs = windowMs;
   }
 
+  /** Another number whenever one more thing, or one anew, is remembered, or all are acknowledged. */
+  get added(): number {
+    return this.#added;
+  }
+
+  /** Another number whenever a thing has gone bad or is well again, remembered or not. */
+  get turned(): number {
+    return this.#turned;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
   /** One piece of evidence against it has come (1) or gone (-1). */
   count(name: string, uid: string | undefined, by: 1 | -1, nowMs: number): void {
     const count = (this.#blame.get(name) ?? 0) + by;
+    if (count === 0 || (count === 1 && by > 0)) this.#turned += 1;
     if (count > 0) this.#blame.set(name, count);
     else this.#blame.delete(name);
     if (by < 0) return;
@@ -48,9 +65,10 @@ export class BadThings {
     // What flaps is one bad thing for as long as the window remembers it.
     const isOld = known !== undefined && count === 1 && nowMs - known.firstSeenMs >= this.#windowMs;
     const isOther = known !== undefined && uid !== undefined && known.uid !== uid;
-    if (known === undefined || isOld)
+    if (known === undefined || isOld) {
       this.#entries.set(name, { uid, firstSeenMs: nowMs, acknowledged: false });
-    else if (isOther) this.#entries.set(name, { ...known, uid });
+      this.#added += 1;
+    } else if (isOther) this.#entries.set(name, { ...known, uid });
   }
 
   /** Bad now. */
@@ -90,6 +108,7 @@ export class BadThings {
 
   /** An administrator has reset a breaker: what is bad now does not trip it again. */
   acknowledge(): void {
+    this.#added += 1;
     for (const entry of this.#entries.values()) entry.acknowledged = true;
   }
 

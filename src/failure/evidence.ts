@@ -30,6 +30,10 @@ const classes: readonly SignalClass[] = ['certain', 'suspect', 'info'];
  */
 export class EvidenceLedger {
   readonly #bySubject = new Map<string, ReadonlyMap<string, Fault>>();
+  /** Of those that tell against a node, what does: few, even where thousands of devices are bad. */
+  readonly #blaming = new Map<string, readonly Evidence[]>();
+  /** The same of NVLink cliques. */
+  readonly #ofCliques = new Map<string, readonly Evidence[]>();
   readonly nodes: BadThings;
   /** By device key. */
   readonly devices: BadThings;
@@ -53,6 +57,9 @@ export class EvidenceLedger {
     for (const fault of before?.values() ?? []) this.#count(fault, -1, nowMs);
     if (after.size === 0) this.#bySubject.delete(subject);
     else this.#bySubject.set(subject, after);
+    const evidence = [...after.values()].flatMap(fault => fault.evidence);
+    keep(this.#blaming, subject, evidence.filter(blamesNode));
+    keep(this.#ofCliques, subject, evidence.filter(isOfClique));
     return changed;
   }
 
@@ -65,6 +72,16 @@ export class EvidenceLedger {
       for (const { evidence } of faults.values()) yield* evidence;
   }
 
+  /** All that tells against nodes, informational signals excepted. */
+  *againstNodes(): Iterable<Evidence> {
+    for (const evidence of this.#blaming.values()) yield* evidence;
+  }
+
+  /** All that tells of NVLink and the cliques around it. */
+  *againstCliques(): Iterable<Evidence> {
+    for (const evidence of this.#ofCliques.values()) yield* evidence;
+  }
+
   #count({ evidence }: Fault, by: 1 | -1, nowMs: number): void {
     for (const { sighting } of evidence) {
       if (sighting.class === 'info') continue;
@@ -74,6 +91,23 @@ export class EvidenceLedger {
         this.devices.count(deviceKey(sighting.device), undefined, by, nowMs);
     }
   }
+}
+
+function blamesNode({ sighting }: Evidence): boolean {
+  return sighting.blamesNode && sighting.class !== 'info';
+}
+
+function isOfClique({ sighting }: Evidence): boolean {
+  return sighting.clique !== undefined || sighting.ofNvlink === true;
+}
+
+function keep(
+  bySubject: Map<string, readonly Evidence[]>,
+  subject: string,
+  evidence: readonly Evidence[],
+): void {
+  if (evidence.length === 0) bySubject.delete(subject);
+  else bySubject.set(subject, evidence);
 }
 
 /** @param told not empty, all of one fault */

@@ -139,6 +139,11 @@ export class Exclusions {
       .sort((a, b) => compareText(a.key, b.key));
   }
 
+  /** Devices that anything is remembered of. */
+  get size(): number {
+    return this.#known.size;
+  }
+
   isExcluded(key: DeviceKey): boolean {
     return this.#known.get(key)?.excludedSinceMs !== undefined;
   }
@@ -181,7 +186,8 @@ export class Exclusions {
       const { device, cause, holders } = trouble;
       const known = this.#known.get(key) ?? this.#add(key, device, uuidOf(device));
       const isNews = known.stands === undefined;
-      if (isNews) known.wentBadMs = [...known.wentBadMs, nowMs];
+      // More than make it flap say nothing more, and a device may do so for as long as the window is.
+      if (isNews) known.wentBadMs = [...known.wentBadMs, nowMs].slice(-this.#settings.flapCount);
       const afterMs = Math.min(this.#settings.excludeAfterSeconds * 1000, trouble.debounceMs);
       known.stands = { sinceMs: Math.min(nowMs, trouble.firstSeenMs), afterMs };
       // An exclusion for what was certain once is not counted among the suspects.

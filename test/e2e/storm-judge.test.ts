@@ -104,6 +104,9 @@ class Storm {
   record(leaderUid: string, change: Partial<Intent> = {}, name = `berth-intent-${leaderUid}`): this {
     const owner = { name: 'llama', uid: `owner-of-${leaderUid}` };
     const intent: Intent = {
+      shape: 'lws',
+      remakers: [],
+      domains: [],
       group: `made-up/${leaderUid}`,
       owner,
       leaderName: leaderUid,

@@ -36,6 +36,6 @@ function write(
   atMs: number,
   more: Partial<WriteEvent>,
 ): WriteEvent {
-  const rest = { subresource: '', namespace: '', user: 'berth', code: 200, dryRun: false };
+  const rest = { subresource: '', namespace: '', uid: '', user: 'berth', code: 200, dryRun: false };
   return { ...rest, verb, resource, name, at: new Date(atMs), ...more };
 }

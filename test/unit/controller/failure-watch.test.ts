@@ -121,3 +121,33 @@ t.test('a node whose device plugin offers less than is in use is suspect while t
   t.same(offering(7), ['NodeShort']);
   t.same(offering(8), []);
 });
+
+t.test('breakers see each new bad node at once, also where hundreds are bad already', async t => {
+  for (const size of [40, 400]) {
+    const cluster = new FakeCluster([], size);
+    const { cache, watch, pass } = watchOf(cluster);
+    const half = size / 2;
+    const turn = (at: number, readyStatus: string) => {
+      const conditions = [{ type: 'Ready', status: readyStatus }];
+      cache.nodes.upsert(
+        decodeNode({ ...nodeOf({ name: `n${at}`, gpu: 8 }), status: { ...status, conditions } }),
+      );
+      watch.lookAtNode(`n${at}`);
+    };
+    const { status } = nodeOf({ name: 'n', gpu: 8 });
+    const mass = () => watch.readings(0).find(({ name }) => name === 'mass-failure')?.reason !== undefined;
+    for (let at = 0; at < half - 1; at += 1) {
+      turn(at, 'Unknown');
+      if (at % 50 === 0) mass();
+    }
+    t.equal(mass(), false, `${half - 1} of ${size}`);
+    turn(half - 1, 'Unknown');
+    t.equal(mass(), true, `${half} of ${size}, in the same moment`);
+    turn(half - 1, 'True');
+    pass(100);
+    t.equal(mass(), false, 'one is well again');
+    turn(half - 1, 'Unknown');
+    pass(100);
+    t.equal(mass(), true, 'one that was bad before is bad again');
+  }
+});

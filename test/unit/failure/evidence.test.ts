@@ -255,6 +255,54 @@ t.test('of two reports alike what a rule about many devices adds is not told', a
   t.notOk(tellsOf(sighting(), byRule));
 });
 
+t.test('what tells against nodes is known by itself, as long as it is told', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  const ofDevice = sighting({ blamesNode: false, entity: 'gpu', cause: 'a device' });
+  const against = () => [...ledger.againstNodes()].map(({ sighting: { cause } }) => cause);
+  ledger.update('g', [sighting({ cause: 'a node' }), ofDevice], 0);
+  ledger.update('h', [ofDevice], 0);
+  t.same(against(), ['a node']);
+  ledger.update('h', [ofDevice, sighting({ class: 'info', entity: 'n', cause: 'a word' })], 1);
+  t.same(against(), ['a node'], 'what only informs blames nobody');
+  ledger.update('g', [ofDevice], 2);
+  t.same(against(), []);
+});
+
+t.test('it shows when one more thing is bad, and when one has turned', async t => {
+  const things = new BadThings(600_000);
+  const after = (change: () => void) => {
+    const before = [things.added, things.turned];
+    change();
+    return [things.added > (before[0] ?? 0), things.turned > (before[1] ?? 0)];
+  };
+  t.same(
+    after(() => things.count('a', 'uid', 1, 0)),
+    [true, true],
+  );
+  t.same(
+    after(() => things.count('a', 'uid', 1, 1)),
+    [false, false],
+    'more evidence against the same',
+  );
+  t.same(
+    after(() => things.count('a', 'uid', -1, 2)),
+    [false, false],
+  );
+  t.same(
+    after(() => things.count('a', 'uid', -1, 3)),
+    [false, true],
+  );
+  t.same(
+    after(() => things.count('a', 'uid', 1, 4)),
+    [false, true],
+    'bad again within the window',
+  );
+  t.same(
+    after(() => things.acknowledge()),
+    [true, false],
+  );
+});
+
 t.test('bad devices are counted by driver, as new and as bad now', async t => {
   const things = new BadThings(600_000);
   const driver = (name: string) => name.split('//')[0] ?? '';
