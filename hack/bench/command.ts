@@ -51,7 +51,7 @@ function readOptions(): Options {
   const program = new Command('npm run bench --')
     .description(
       'Measures Berth on a real control plane on this machine, beside the same without it in the same run. ' +
-        'Prints a Markdown table; progress goes to standard error. About 25 minutes on two quiet cores.',
+        'Prints a Markdown table; progress goes to standard error. About 45 minutes on two quiet cores.',
     )
     .option('--only <parts>', `comma-separated: ${partNames.join(', ')}`, parseParts, partNames)
     .option('--json', 'print JSON with every sample in place of the table')

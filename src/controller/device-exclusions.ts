@@ -206,8 +206,9 @@ export class DeviceExclusions {
     for (const exclusion of this.#exclusions.current()) {
       const name = exclusionName(exclusion);
       wanted.set(exclusion.key, name);
+      if (names.has(name)) continue;
       const facts = this.#factsOf(exclusion.device);
-      if (!names.has(name) && isPublished(facts) && !isKeptOff(facts)) toCreate.push(exclusion);
+      if (isPublished(facts) && !isKeptOff(facts)) toCreate.push(exclusion);
     }
     const toRemove = this.#rules.filter(({ name, written }) => {
       const other = wanted.get(deviceKey(written.device));
