@@ -31,19 +31,20 @@ export function labelledIncarnationsOf(
 }
 
 /**
- * The pods that are to go by the intent of a group without LWS: those that it names, and until the next leader has a plan
- * whoever got a place by an older one meanwhile.
+ * The pods that are to go by the intent of a group without LWS: those that it names, and whoever has got a place by the
+ * old plan meanwhile. The latter came before the next leader, and are looked for until that has a plan.
  */
 export function labelledPodsToGo(
   pods: Iterable<PodInfo>,
   intent: Intent,
-  { intents, isPlanned }: { readonly intents: readonly Intent[]; readonly isPlanned: boolean },
+  intents: readonly Intent[],
+  next: { readonly createdAtMs: number; readonly isPlanned: boolean } | undefined,
 ): readonly PodInfo[] {
   const own = new Set([intent.leaderUid, ...intent.members.map(({ uid }) => uid)]);
   const others = recordedIn(intents.filter(({ leaderUid }) => leaderUid !== intent.leaderUid));
   const isLate = (pod: PodInfo) =>
     intent.phase !== 'returning' &&
-    !isPlanned &&
+    (next === undefined || (!next.isPlanned && pod.createdAtMs <= next.createdAtMs)) &&
     memberRank(pod) !== 0 &&
     !others.has(pod.uid) &&
     (pod.nodeName ?? pod.pinnedTo) !== undefined;

@@ -31,10 +31,12 @@ export const labelledShape: GroupShape = {
     allRemake(writes, namespace, remakersOf(pods)),
 
   podsToGo: (cache, intent, intents) =>
-    labelledPodsToGo(cache.podsOfGroup(intent.group), intent, {
-      intents: ofGroup(intents, intent.group),
-      isPlanned: nextHasPlan(cache, intent),
-    }),
+    labelledPodsToGo(
+      cache.podsOfGroup(intent.group),
+      intent,
+      ofGroup(intents, intent.group),
+      nextLeader(cache, intent),
+    ),
   wantsNext: () => true,
   wantsNextNow: (writes, intent) => allRemake(writes, namespaceOf(intent), intent.remakers),
   next: (cache, intent) => nextOfView(cache.group(intent.group), intent),
@@ -54,7 +56,8 @@ function ofGroup(intents: Intents, key: string): readonly Intent[] {
   return intents().filter(({ group, shape }) => group === key && shape === 'labelled');
 }
 
-function nextHasPlan(cache: ClusterCache, { group, leaderUid }: Intent): boolean {
+function nextLeader(cache: ClusterCache, { group, leaderUid }: Intent) {
   const view = cache.group(group);
-  return view?.leader !== undefined && view.leader.uid !== leaderUid && view.plan !== undefined;
+  if (view?.leader === undefined || view.leader.uid === leaderUid) return undefined;
+  return { createdAtMs: view.leader.createdAtMs, isPlanned: view.plan !== undefined };
 }

