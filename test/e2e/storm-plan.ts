@@ -47,10 +47,18 @@ interface Lasting {
 const shortest: Lasting = { leastMs: 2_000, mostMs: 12_000 };
 /** KWOK needs a while to take up a node again, so these come half as often as the others. */
 const nodeAway: Lasting = { leastMs: 3_000, mostMs: 10_000 };
-const lasting: Partial<Record<FaultKind, Lasting>> = { 'node silent': nodeAway, 'node replaced': nodeAway };
+/** Nobody but Berth acts on these, so they stand until it had time for it, even where nobody holds the Lease for a while. */
+const stubborn: Lasting = { leastMs: 8_000, mostMs: 25_000 };
+const lasting: Partial<Record<FaultKind, Lasting>> = {
+  'node silent': nodeAway,
+  'node replaced': nodeAway,
+  'device tainted, certain': stubborn,
+  'device tainted, suspect': stubborn,
+  'kubelet says Unhealthy': stubborn,
+};
 
-/** These come more often: nobody but Berth acts on them. */
-const evicting: readonly FaultKind[] = [
+/** Once more in each round. */
+const often: readonly FaultKind[] = [
   'device tainted, certain',
   'device tainted, certain',
   'kubelet says Unhealthy',
@@ -58,10 +66,10 @@ const evicting: readonly FaultKind[] = [
 
 /** One of each kind of hardship within so long, and how long it lasts. */
 const hardships: Readonly<Record<HardshipKind, Lasting & { readonly everyMs: number }>> = {
-  killed: { everyMs: 18_000, leastMs: 0, mostMs: 5_000 },
+  killed: { everyMs: 25_000, leastMs: 0, mostMs: 5_000 },
   'watches cut': { everyMs: 9_000, leastMs: 0, mostMs: 0 },
   'watches held': { everyMs: 22_000, leastMs: 1_000, mostMs: 6_000 },
-  halted: { everyMs: 30_000, leastMs: 5_000, mostMs: 9_000 },
+  halted: { everyMs: 45_000, leastMs: 5_000, mostMs: 9_000 },
 };
 
 /**
@@ -72,8 +80,8 @@ export function planStorm(random: () => number, count: number, overMs: number): 
   const between = ({ leastMs, mostMs }: Lasting) => Math.round(leastMs + random() * (mostMs - leastMs));
   const kinds: FaultKind[] = [];
   for (let round = 0; kinds.length < count; round += 1) {
-    const inTurn = faultKinds.filter(kind => round % 2 === 0 || lasting[kind] === undefined);
-    kinds.push(...shuffled([...inTurn, ...evicting], random));
+    const inTurn = faultKinds.filter(kind => round % 2 === 0 || lasting[kind] !== nodeAway);
+    kinds.push(...shuffled([...inTurn, ...often], random));
   }
   const moments: number[] = [];
   while (moments.length < count) {
