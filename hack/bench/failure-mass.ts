@@ -37,6 +37,8 @@ const fullFaults = 150;
 const fullGroups = 224;
 const groupSize = 4;
 const gpusPerPod = 8;
+/** As in the fleet of part `failure`. */
+const hostsPerRack = 18;
 const victimRank = 1;
 const lanes = 24;
 const startTimeoutMs = 600_000;
@@ -88,7 +90,7 @@ export async function measureFailureMass(
     // Breakers remember what went bad, and budgets what was evicted: each layout has a Berth and records of its own.
     await deleteRecords(cluster);
     const now = groups.map(({ name }) => ({ name, members: membersOf(watch.pods, name) }));
-    const hurt = hurtGroups(now, layout.perRack, faults);
+    const hurt = hurtGroups(now, { perRack: layout.perRack, faults, nodes });
     const berth = await startShipped(cluster, context);
     await delay(newHolderMs);
     const outcome = await failAtOnce(cluster, watch, hurt, layout);
@@ -121,10 +123,20 @@ async function deleteRecords(cluster: Cluster): Promise<void> {
     await cluster.request('DELETE', `${path}?labelSelector=${encodeURIComponent(label)}`);
 }
 
-/** At most so many groups of a rack, each hurt on one node. */
-function hurtGroups(groups: readonly GroupAtWork[], perRack: number, count: number): readonly GroupAtWork[] {
-  const byRack = Map.groupBy(groups, group => victimOf(group).slice(0, 'r00'.length));
-  return [...byRack.values()].flatMap(ofRack => ofRack.slice(0, perRack)).slice(0, count);
+/**
+ * At most so many groups of a rack, each hurt on one node. The last rack may be a part of one, of which as many nodes are a
+ * larger share.
+ */
+function hurtGroups(
+  groups: readonly GroupAtWork[],
+  { perRack, faults, nodes }: { readonly perRack: number; readonly faults: number; readonly nodes: number },
+): readonly GroupAtWork[] {
+  const lastRack = `r${String(Math.floor((nodes - 1) / hostsPerRack)).padStart(2, '0')}`;
+  const byRack = Map.groupBy(groups, group => victimOf(group).slice(0, lastRack.length));
+  byRack.delete(lastRack);
+  const hurt = [...byRack.values()].flatMap(ofRack => ofRack.slice(0, perRack)).slice(0, faults);
+  if (hurt.length < faults) throw new Error(`only ${hurt.length} of ${faults} groups can be hurt`);
+  return hurt;
 }
 
 async function failAtOnce(
