@@ -25,6 +25,8 @@ export const genericTopology = {
 };
 
 export interface BerthSettings {
+  /** Default: that of the generic fleets. */
+  readonly topology?: Readonly<Record<string, unknown>>;
   readonly placement?: Readonly<Record<string, unknown>>;
   readonly lease?: Readonly<Record<string, number>>;
   readonly failure?: Readonly<Record<string, unknown>>;
@@ -38,10 +40,10 @@ export async function runBerth(
   cluster: Cluster,
   settings: BerthSettings = {},
 ): Promise<BerthProcess> {
-  const { placement, lease, failure, preemption, devices } = settings;
+  const { topology = genericTopology, placement, lease, failure, preemption, devices } = settings;
   const berth = await startBerthOn(cluster, {
     config: {
-      topology: genericTopology,
+      topology,
       shutdownDelaySeconds: 0,
       ...(placement && { placement }),
       ...(lease && { lease }),
