@@ -11,8 +11,8 @@ export const berth = {
   /** Namespace label, or annotation on a pod template. User. `observe`, `pin`, `pin-extender`, `extender`. */
   mode: 'berth.dev/mode',
   /**
-   * Namespace label, or annotation on a LeaderWorkerSet or pod template. User. `off`, `observe`, `cordon`, `evict`: how
-   * far Berth goes when a device fails; never further than the configuration allows.
+   * Namespace label, or annotation on a LeaderWorkerSet, pod template or Node. User. `off`, `observe`, `cordon`, `evict`:
+   * how far Berth goes when a device fails, on a Node one of its own; never further than the configuration allows.
    */
   failure: 'berth.dev/failure',
   /** Namespace label. User. What happens to single pods with accelerators: `leave` (default) or `pin`. */

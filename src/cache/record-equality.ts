@@ -7,6 +7,7 @@ export function sameNode(a: NodeRecord, b: NodeRecord): boolean {
     a.uid === b.uid &&
     a.readyStatus === b.readyStatus &&
     a.cordoned === b.cordoned &&
+    a.failureWish === b.failureWish &&
     JSON.stringify(a.taints) === JSON.stringify(b.taints) &&
     JSON.stringify(a.conditions) === JSON.stringify(b.conditions) &&
     sameEntries(Object.entries(a.labels), new Map(Object.entries(b.labels))) &&

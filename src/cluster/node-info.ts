@@ -1,4 +1,5 @@
 import type { Node, Taint } from '../api/kubernetes.ts';
+import { berth } from '../api/names.ts';
 import { isDelegatedToDra } from './devices/extended-resources.ts';
 import type { NodeDeviceInfo } from './devices/node-device-info.ts';
 import type { HostPort } from './host-ports.ts';
@@ -21,6 +22,8 @@ export interface NodeRecord {
   readonly allocatable: Resources;
   /** Conditions that are not the kubelet's own; absent where there is none. */
   readonly conditions?: readonly NodeConditionRecord[];
+  /** How far its administrator wants Berth to go when it fails, as written; absent where nothing is. */
+  readonly failureWish?: string;
 }
 
 /** A node with what is used and held on it. Immutable: a change makes a new one, so results may be memoised by it. */
@@ -49,6 +52,7 @@ const onePod: Resources = new Map([['pods', 1]]);
 export function decodeNode(node: Node): NodeRecord {
   const name = node.metadata.name ?? '';
   const conditions = nodeConditionsOf(node);
+  const failureWish = node.metadata.annotations?.[berth.failure];
   const ready = (node.status?.conditions ?? []).find(condition => condition.type === 'Ready')?.status;
   return {
     name,
@@ -60,6 +64,7 @@ export function decodeNode(node: Node): NodeRecord {
     readyStatus: ready === 'True' || ready === 'False' ? ready : 'Unknown',
     allocatable: resourcesFrom(node.status?.allocatable ?? {}, 'status.allocatable'),
     ...(conditions.length > 0 && { conditions }),
+    ...(failureWish !== undefined && { failureWish }),
   };
 }
 

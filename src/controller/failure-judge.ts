@@ -487,7 +487,7 @@ export class FailureJudge {
   }
 
   #modeOf(
-    { signal, class: signalClass }: Sighting,
+    { signal, class: signalClass, nodeName }: Sighting,
     shape: GroupShape,
     view: GroupView,
     incarnation: Incarnation,
@@ -495,7 +495,8 @@ export class FailureJudge {
     const { cache, settings, claims } = this.#options;
     if (isPreemption(signal)) return preemptionModeOf(cache, claims, shape, view, incarnation);
     const mode = failureModeOf(cache, settings, shape, view, incarnation);
-    return signalClass === 'suspect' ? leastMode(mode, [settings.suspectMode]) : mode;
+    const ofNode = cache.node(nodeName)?.failureWish;
+    return leastMode(mode, signalClass === 'suspect' ? [settings.suspectMode, ofNode] : [ofNode]);
   }
 
   #avoidOf({ incarnation }: Hurt): ReadonlyMap<string, string> {

@@ -22,8 +22,8 @@ import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
 import { type Incarnation, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { allDomainsDown } from '../failure/outage.ts';
-import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
-import { type AllocatedDevice, isPreemption, type MemberFacts, type SignalClass } from '../failure/signal.ts';
+import { type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
+import { type AllocatedDevice, isPreemption, type MemberFacts, type Sighting } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
 import { suspectCliques } from '../failure/suspect-cliques.ts';
 import { whoTakes } from '../failure/taken-nodes.ts';
@@ -220,7 +220,7 @@ export class FailureWatch {
       const device = this.#sickDevice(evidence);
       const { firstSeenMs, sighting } = evidence;
       const { cause, debounceMs, class: of } = sighting;
-      if (device === undefined || of === 'info' || !this.#keepsOff(of)) continue;
+      if (device === undefined || of === 'info' || !this.#keepsOff(sighting)) continue;
       const key = deviceKey(device);
       const known = troubles.get(key);
       const isWorse = known === undefined || (of === 'certain' && known.class === 'suspect');
@@ -237,9 +237,11 @@ export class FailureWatch {
   }
 
   /** Whether new plans and claims are kept off what such a signal speaks against. */
-  #keepsOff(signalClass: SignalClass): boolean {
-    if (signalClass === 'suspect') return goesAsFarAs(this.#options.settings.suspectMode, 'cordon');
-    return signalClass === 'certain';
+  #keepsOff({ class: signalClass, nodeName }: Pick<Sighting, 'class' | 'nodeName'>): boolean {
+    const { cache, settings } = this.#options;
+    if (signalClass === 'info') return false;
+    const mode = signalClass === 'suspect' ? settings.suspectMode : settings.mode;
+    return goesAsFarAs(leastMode(mode, [cache.node(nodeName)?.failureWish]), 'cordon');
   }
 
   #holdersOfSick(): ReadonlyMap<DeviceKey, ReadonlyMap<string, Holder>> {
@@ -279,7 +281,7 @@ export class FailureWatch {
     if (goesAsFarAs(settings.mode, 'cordon')) {
       for (const { sighting, firstSeenMs } of this.#ledger.againstNodes()) {
         // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
-        if (!this.#keepsOff(sighting.class) || sighting.signal === 'NodeNoExecute') continue;
+        if (!this.#keepsOff(sighting) || sighting.signal === 'NodeNoExecute') continue;
         const { nodeName, cause, debounceMs } = sighting;
         const uid = cache.node(nodeName)?.uid;
         if (uid === undefined) continue;

@@ -310,6 +310,13 @@ export class FakeCluster implements ApiClient {
     this.nodes.set(node, { ...known, spec: { ...known.spec, taints: [{ key, effect: 'NoExecute' }] } });
   }
 
+  annotateNode(node: string, key: string, value: string): void {
+    const known = this.nodes.get(node);
+    if (known === undefined) throw new Error(`no node ${node}`);
+    const annotations = { ...known.metadata.annotations, [key]: value };
+    this.nodes.set(node, { ...known, metadata: { ...known.metadata, annotations } });
+  }
+
   /** What kube-controller-manager's taint eviction does: a background delete with a condition. */
   disrupt(uid: string, reason = 'DeletionByTaintManager'): void {
     const state = this.pods.get(uid);
