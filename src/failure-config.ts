@@ -300,7 +300,10 @@ export const failureSchema = z
     brokenBurst: count('brokenBurst', 'how many of them at once'),
     inFlightMin: count('inFlightMin', 'serving groups that may be down at once: this many'),
     inFlightShare: share('inFlightShare', 'or this share of all groups, whichever is more'),
-    inFlightPerOwner: count('inFlightPerOwner', 'and of one LeaderWorkerSet'),
+    inFlightPerOwner: count(
+      'inFlightPerOwner',
+      'and of one LeaderWorkerSet, or its maxUnavailable if that is more',
+    ),
     inFlightPerDomain: count(
       'inFlightPerDomain',
       'and of one domain of the finest level: this many, or inFlightShare of the groups there, whichever is more',

@@ -256,6 +256,12 @@ export interface LeaderWorkerSet extends KubernetesObject {
   readonly spec: {
     readonly replicas?: number;
     readonly startupPolicy?: string;
+    readonly rolloutStrategy?: {
+      readonly rollingUpdateConfiguration?: {
+        /** Groups, or a share of them with `%`; the API server defaults it to 1. */
+        readonly maxUnavailable?: number | string;
+      };
+    };
     readonly leaderWorkerTemplate: {
       /** Pods of one group, leader included; the API server defaults it to 1. */
       readonly size?: number;

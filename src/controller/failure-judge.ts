@@ -24,7 +24,8 @@ import { MaintenanceCalendar } from '../failure/maintenance-windows.ts';
 import { type FailureMode, type FailureSettings, leastMode } from '../failure/settings.ts';
 import { isPreemption, type Sighting } from '../failure/signal.ts';
 import { seeMember } from '../failure/signals.ts';
-import { groupKeyOf, isMembershipError } from '../group/membership.ts';
+import { groupKeyOf, isMembershipError, type Membership } from '../group/membership.ts';
+import { maxUnavailableOf } from '../group/owner.ts';
 import { decodePod, type PodInfo, podShare } from '../group/pod-info.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import { RecentMap } from '../kube/recent-map.ts';
@@ -313,6 +314,7 @@ export class FailureJudge {
     return brakesOnNew({
       ...this.#clusterFacts(question, halted),
       domains: [],
+      ownerCanSpare: 1,
       mode,
       signal: 'Preempted',
       blast: undefined,
@@ -386,6 +388,7 @@ export class FailureJudge {
     const ofCluster = this.#clusterFacts(question, halted, begun);
     return {
       ...ofCluster,
+      ownerCanSpare: this.#ownerCanSpare(view.membership),
       domains: this.#domainFacts(this.#domainsOf(incarnation), ofCluster.history.inFlightByDomain),
       mode,
       awaited: waiters.size > 0,
@@ -467,6 +470,11 @@ export class FailureJudge {
       this.#groupsByDomain = { atMs: now, groups };
     }
     return this.#groupsByDomain.groups;
+  }
+
+  #ownerCanSpare({ kind, namespace, owner }: Membership): number {
+    const set = kind === 'lws' ? this.#options.cache.leaderWorkerSet(namespace, owner) : undefined;
+    return set === undefined ? 1 : maxUnavailableOf(set);
   }
 
   /** Counting looks at all claims, and those whom one object hits are judged one after the other. */

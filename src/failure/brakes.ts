@@ -73,6 +73,8 @@ export interface BrakeFacts {
   readonly doomed: boolean;
   readonly history: History;
   readonly groups: number;
+  /** Groups that the owner itself would take down at once; see maxUnavailableOf. */
+  readonly ownerCanSpare: number;
   /** Where the group stands, by the finest level; those alone in which another that was evicted is down. */
   readonly domains: readonly DomainFacts[];
   /** Whether the next place was found; undefined before the planner was asked. */
@@ -281,12 +283,12 @@ export const brakes: readonly Brake[] = [
     stopsBegun: false,
     stopsDoomed: false,
     holds: 'failures',
-    check: ({ serving, history, groups, domains, settings }) => {
+    check: ({ serving, history, groups, domains, ownerCanSpare, settings }) => {
       // A group that is broken already costs nobody anything.
       if (!serving) return undefined;
       const { inFlightMin, inFlightShare, inFlightPerDomain } = settings;
       const limit = Math.max(inFlightMin, Math.floor(inFlightShare * groups));
-      if (history.inFlightOfOwner >= settings.inFlightPerOwner)
+      if (history.inFlightOfOwner >= Math.max(settings.inFlightPerOwner, ownerCanSpare))
         return hold('another group of its owner was evicted and is not Ready again', lookAgainMs);
       // Spares and warm weights are near; and where the trouble is that of the domain, the next group would tell.
       const full = domains.find(

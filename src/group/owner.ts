@@ -70,10 +70,22 @@ export function decodeStatefulSet(set: StatefulSet): StatefulSetRecord {
   };
 }
 
+/**
+ * How many of its groups a LeaderWorkerSet can do without while it is updated: a share is rounded down, as LWS does. At
+ * least 1, also where that is not to be read.
+ */
+export function maxUnavailableOf({ spec }: LeaderWorkerSet): number {
+  const wanted = spec.rolloutStrategy?.rollingUpdateConfiguration?.maxUnavailable ?? 1;
+  const percent = typeof wanted === 'string' ? /^(\d{1,3})%$/.exec(wanted)?.[1] : undefined;
+  const count = percent === undefined ? Number(wanted) : ((spec.replicas ?? 1) * Number(percent)) / 100;
+  return Number.isFinite(count) ? Math.max(1, Math.floor(count)) : 1;
+}
+
 /** Drops from an LWS what placement never looks at: env, arguments, volumes, images. */
 export function decodeLeaderWorkerSet(owner: LeaderWorkerSet): LeaderWorkerSet {
   const { name, namespace, uid, annotations, generation, deletionTimestamp } = owner.metadata;
   const { size, leaderTemplate, workerTemplate, restartPolicy } = owner.spec.leaderWorkerTemplate;
+  const maxUnavailable = owner.spec.rolloutStrategy?.rollingUpdateConfiguration?.maxUnavailable;
   return {
     metadata: {
       ...(name !== undefined && { name }),
@@ -86,6 +98,9 @@ export function decodeLeaderWorkerSet(owner: LeaderWorkerSet): LeaderWorkerSet {
     spec: {
       ...(owner.spec.replicas !== undefined && { replicas: owner.spec.replicas }),
       ...(owner.spec.startupPolicy !== undefined && { startupPolicy: owner.spec.startupPolicy }),
+      ...(maxUnavailable !== undefined && {
+        rolloutStrategy: { rollingUpdateConfiguration: { maxUnavailable } },
+      }),
       leaderWorkerTemplate: {
         ...(size !== undefined && { size }),
         ...(leaderTemplate !== undefined && { leaderTemplate: trimTemplate(leaderTemplate) }),

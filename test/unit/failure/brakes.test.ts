@@ -52,6 +52,7 @@ const go: BrakeFacts = {
     restarts: { kind: 'free' },
   },
   groups: 10,
+  ownerCanSpare: 1,
   domains: [],
   plan: { found: true },
   budgetsForbid: undefined,
@@ -147,6 +148,7 @@ t.test('every brake holds on its own side and not on the other', async t => {
       holds: [
         history({ inFlight: 2 }),
         history({ inFlightOfOwner: 1 }),
+        { ...history({ inFlight: 1, inFlightOfOwner: 2 }), ownerCanSpare: 2 },
         { ...history({ inFlight: 5 }), groups: 100 },
         { domains: [domain({ inFlight: 1 })] },
         { domains: [domain({ inFlight: 1, groups: 39 })] },
@@ -154,6 +156,7 @@ t.test('every brake holds on its own side and not on the other', async t => {
       ],
       free: [
         history({ inFlight: 1 }),
+        { ...history({ inFlight: 1, inFlightOfOwner: 1 }), ownerCanSpare: 2 },
         { ...history({ inFlight: 4 }), groups: 100 },
         { ...history({ inFlight: 9, inFlightOfOwner: 9 }), serving: false },
         { domains: [domain({})] },

@@ -18,7 +18,12 @@ import {
   isObstacle,
 } from '../../../src/group/group-info.ts';
 import { groupKeyOf, isMembershipError, membershipOf } from '../../../src/group/membership.ts';
-import { decodeLeaderWorkerSet, decodeNamespace, decodeStatefulSet } from '../../../src/group/owner.ts';
+import {
+  decodeLeaderWorkerSet,
+  decodeNamespace,
+  decodeStatefulSet,
+  maxUnavailableOf,
+} from '../../../src/group/owner.ts';
 import type { PodInfo } from '../../../src/group/pod-info.ts';
 import { readTopologyRequest } from '../../../src/group/topology-request.ts';
 import { LwsGroup, type LwsParts } from '../../builders/lws-group.ts';
@@ -546,4 +551,23 @@ t.test('what a pod says of its own end and of its devices', async t => {
     disruptionReason: undefined,
     tolerations: [],
   });
+});
+
+t.test('a LeaderWorkerSet can do without as many groups as it says', async t => {
+  const spares = (maxUnavailable?: number | string, replicas = 10) => {
+    const owner = new LwsGroup({ size: 2, worker: { gpu: 1 } }).owner();
+    const rolloutStrategy = {
+      rollingUpdateConfiguration: maxUnavailable === undefined ? {} : { maxUnavailable },
+    };
+    return maxUnavailableOf(
+      decodeLeaderWorkerSet({ ...owner, spec: { ...owner.spec, replicas, rolloutStrategy } }),
+    );
+  };
+  t.equal(spares(), 1);
+  t.equal(spares(3), 3);
+  t.equal(spares('25%'), 2, 'rounded down');
+  t.equal(spares('5%'), 1, 'at least one');
+  t.equal(spares(0), 1);
+  t.equal(spares('many'), 1, 'nonsense');
+  t.equal(spares('-1'), 1);
 });
