@@ -93,6 +93,8 @@ const defaultPageSize = 100;
 const stuckAfterRefusals = 3;
 /** A 404 for a resource of which objects are known must be seen so often before they are given up. */
 const absentAfterAnswers = 3;
+/** A watch that was open for so long has worked. */
+const stoodMs = 10_000;
 const eventTypes: ReadonlySet<string | undefined> = new Set(['ADDED', 'MODIFIED', 'DELETED', 'BOOKMARK']);
 const longestRetryAfterMs = 60_000;
 
@@ -297,6 +299,7 @@ export class Reflector<T, Raw = unknown> {
 
   async #watch(signal: AbortSignal): Promise<Outcome> {
     const startedMs = this.#clock.nowMs();
+    let openedMs = Number.POSITIVE_INFINITY;
     const { min, max } = this.#options.watchTimeoutSeconds ?? { min: 300, max: 600 };
     try {
       const events = this.#options.client.stream<WatchEvent<Raw>>({
@@ -310,7 +313,10 @@ export class Reflector<T, Raw = unknown> {
         },
         inactivityTimeoutMs: this.#options.inactivityTimeoutMs ?? 75_000,
         // Accepted: the server has our version and sends at once what came after it.
-        onOpen: () => this.#contact(),
+        onOpen: () => {
+          openedMs = this.#clock.nowMs();
+          this.#contact();
+        },
         signal,
       });
       for await (const event of events) {
@@ -318,7 +324,10 @@ export class Reflector<T, Raw = unknown> {
         if (end) return end;
       }
     } catch (error) {
-      return signal.aborted ? { kind: 'interrupted' } : this.#watchFailure(error);
+      if (signal.aborted) return { kind: 'interrupted' };
+      // What is cut after it has stood for long is no failure in a row, though nothing happened meanwhile.
+      if (this.#clock.nowMs() - openedMs >= stoodMs) this.#recovered();
+      return this.#watchFailure(error);
     }
     if (this.#clock.nowMs() - startedMs < (this.#options.shortWatchMs ?? 1000)) {
       return { kind: 'failed', error: new Error('the watch was closed at once') };

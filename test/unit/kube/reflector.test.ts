@@ -591,6 +591,31 @@ t.test('reconnects at once after a watch that ran its time, and lists once in si
   t.equal(client.requests.filter(({ verb }) => verb === 'list').length, 2);
 });
 
+t.test('a quiet watch that is cut now and then is opened again after a second, however often', async t => {
+  const { clock, client } = setUpScripted(t);
+  const cutAfter = (ms: number) =>
+    async function* () {
+      yield* [];
+      await new Promise<void>(resolve => clock.setTimer(ms, resolve));
+      throw new ApiUnreachable('cut');
+    };
+  client.watch = cutAfter(20_000);
+  await clock.advance(130_000);
+  t.strictSame(
+    client.gaps('watch'),
+    Array.from({ length: 6 }, () => 21_000),
+  );
+
+  client.watch = cutAfter(2_000);
+  client.requests.length = 0;
+  await clock.advance(130_000);
+  const gaps = client.gaps('watch');
+  t.ok(
+    gaps.every((gap, at) => at === 0 || gap > (gaps[at - 1] ?? 0) || gap === 32_000),
+    'control: waits grow',
+  );
+});
+
 t.test('staleness counts from the start of a list and from every event', async t => {
   const { clock, client, reflector } = setUpScripted(t);
   const forever = new Promise<never>(() => {});
