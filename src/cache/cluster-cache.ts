@@ -659,6 +659,7 @@ export class ClusterCache {
       if (key !== undefined) this.#changes.singleKeys.add(key);
       if (groupKeyOfPod(pod) === undefined) this.#deviceHolds.lookAtSingle(pod);
     }
+    for (const key of new Set(pods.map(groupKeyOfPod))) if (key !== undefined) this.#lookAgain(key);
   }
 
   #upsertDomain(domain: ComputeDomainRecord): boolean {

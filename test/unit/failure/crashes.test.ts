@@ -25,6 +25,7 @@ const settings = {
   brokenBurst: 10,
   inFlightMin: 10,
   inFlightPerOwner: 10,
+  inFlightPerDomain: 10,
   restartsPerHour: 100,
   restartsPerDay: 100,
 } as const;

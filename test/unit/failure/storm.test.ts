@@ -139,7 +139,10 @@ async function story(seed: number, settings: FailureSettings, limits = settings)
           : []),
       ];
       const violation = wrong.length === 0 ? undefined : `${name ?? path} ${wrong.join(' and ')}`;
-      before = { calls: cluster.destructive.length, violation, serving: isWhole(members) };
+      // Pods of a Node that is gone say Ready until PodGC has ended them.
+      const serving =
+        isWhole(members) && members.every(({ pod }) => cluster.nodes.has(pod.spec.nodeName ?? ''));
+      before = { calls: cluster.destructive.length, violation, serving };
     }
     if (isDestructive && when === 'after' && cluster.destructive.length > before.calls) {
       if (before.violation !== undefined) violations.push(`${cluster.nowMs} ms: ${before.violation}`);
