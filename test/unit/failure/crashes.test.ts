@@ -181,6 +181,6 @@ t.test('and nobody out of service, where groups drain first', async t => {
     }
   }
   t.ok(kills > 10, `processes were killed ${kills} times as they wrote conditions`);
-  t.ok(drained > 5, `groups were drained and evicted ${drained} times`);
+  t.ok(drained > 3, `groups were drained and evicted ${drained} times`);
   t.equal(tooSoon, 0, 'none while its leader was in service');
 });
