@@ -40,6 +40,9 @@ export function claimsWithout(
   leaves: (group: string) => boolean,
 ): ClaimsWithout {
   const { claims } = cache;
+  const own = [...view.members.values(), ...view.leaving.values(), ...view.others];
+  // A single pod has no group to be told by.
+  const ownUids = new Set(own.map(({ uid }) => uid));
   // It may take a plan to tell, and is asked about each pod of each claim.
   const known = new Map<string, boolean>();
   const willLeave = (group: string): boolean => {
@@ -51,12 +54,13 @@ export function claimsWithout(
     const hasFailed = cache.failedDevicesOf(claim).length > 0;
     return othersUsing(cache, claim, view.key).filter(pod => {
       const group = keyOf(pod);
-      return !pod.terminating && !(hasFailed && group !== undefined && willLeave(group));
+      return (
+        !ownUids.has(pod.uid) && !pod.terminating && !(hasFailed && group !== undefined && willLeave(group))
+      );
     });
   };
   const isReleased = (claim: ClaimRecord) =>
     claim.podUid === undefined && claim.reservedFor.length > 0 && stayingOf(claim).length === 0;
-  const own = [...view.members.values(), ...view.leaving.values(), ...view.others];
   const named = own.flatMap(pod =>
     pod.claims.flatMap(({ claim = '' }) => claims.claim(pod.namespace, claim) ?? []),
   );

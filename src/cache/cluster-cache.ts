@@ -49,6 +49,8 @@ import {
 } from './seat-holds.ts';
 import { Snapshots } from './snapshots.ts';
 
+const nobody: ReadonlySet<PodInfo> = new Set();
+
 /**
  * The only mutable state: objects as last seen, what they use and hold on nodes, and plans that were written but not
  * seen yet. Everything here can be rebuilt from the API server; reducers are synchronous and total.
@@ -263,8 +265,8 @@ export class ClusterCache {
   }
 
   /** Pods outside groups under one key; see singleKeyOf. */
-  singles(key: string): Iterable<PodInfo> {
-    return this.#singles.podsOf(key) ?? [];
+  singles(key: string): ReadonlySet<PodInfo> {
+    return this.#singles.podsOf(key) ?? nobody;
   }
 
   singleKeys(): Iterable<string> {
@@ -673,17 +675,21 @@ export class ClusterCache {
     return this.#domains.delete(uid) && this.#touchChannels(uid);
   }
 
-  /** Groups with channels of a domain; a domain changes seldom. True when there are any. */
+  /** Groups and single pods with channels of a domain; a domain changes seldom. True when there are any. */
   #touchChannels(domain: string): boolean {
-    const before = this.#changes.groups.size;
+    let isUsed = false;
     for (const { computeDomain, podUid, reservedFor } of this.#devices.claims.values()) {
       if (computeDomain !== domain) continue;
       for (const uid of podUid === undefined ? reservedFor : [podUid, ...reservedFor]) {
-        const key = groupKeyOfPod(this.#pods.get(uid));
-        if (key !== undefined) this.#changes.groups.add(key);
+        const pod = this.#pods.get(uid);
+        const group = groupKeyOfPod(pod);
+        const single = pod && singleKeyOf(pod);
+        if (group !== undefined) this.#changes.groups.add(group);
+        if (single !== undefined) this.#changes.singleKeys.add(single);
+        isUsed ||= group !== undefined || single !== undefined;
       }
     }
-    return this.#changes.groups.size > before;
+    return isUsed;
   }
 
   #steers(namespace: string): boolean {

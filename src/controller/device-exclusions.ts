@@ -278,9 +278,10 @@ export class DeviceExclusions {
     for (const { driver, pool, vouchedFor = [] } of cache.allSlices())
       for (const device of vouchedFor) keys.add(deviceKey({ driver, pool, device }));
     for (const key of keys) if (!this.#vouched.has(key)) this.#vouched.set(key, wall);
+    const { excludeMinutes, lastChoiceHours } = this.#options.settings;
+    const speaksForMs = Math.max(excludeMinutes * 60_000, lastChoiceHours * hourMs);
     for (const [key, atMs] of this.#vouched)
-      if (!keys.has(key) && wall - atMs >= this.#options.settings.excludeMinutes * 60_000)
-        this.#vouched.delete(key);
+      if (!keys.has(key) && wall - atMs >= speaksForMs) this.#vouched.delete(key);
     return keys;
   }
 

@@ -68,7 +68,7 @@ export function countSingles(cache: ClusterCache): number {
   let count = 0;
   for (const key of cache.singleKeys()) {
     const mode = cache.namespace(key.slice(0, key.indexOf('/')))?.mode ?? 'observe';
-    if (plansGroups(mode)) count += [...cache.singles(key)].length;
+    if (plansGroups(mode)) count += cache.singles(key).size;
   }
   return count;
 }
@@ -80,8 +80,8 @@ export function groupsOnPool(cache: ClusterCache, driver: string, pool: string):
 }
 
 /**
- * How many groups, and pods outside of them, one object hits: those with a device that a rule selects, or with one of a pool that is missing or
- * tainted. Counted from all claims, not from what was looked at so far.
+ * How many groups, and pods outside of them, one object hits: those with a device that a rule selects, or with one of a
+ * pool that is missing or tainted. Counted from all claims, not from what was looked at so far.
  */
 export function groupsHitBy(cache: ClusterCache, origin: FaultOrigin): number {
   if (origin.kind === 'pool') {

@@ -67,6 +67,8 @@ function sliceFacts(
   },
 ): TpuSliceFacts {
   const { level, name, domain, hosts } = slice;
+  // To find the hosts of a slice takes a look at all nodes.
+  if (!hosts.some(count => count > 1)) return { name, hosts: undefined, present: 0 };
   const inside = [...cache.allNodes()].filter(({ labels }) =>
     domain.every((value, at) => (labelValue(labels, cache.levels[at]?.nodeLabel ?? '') ?? '') === value),
   );

@@ -42,6 +42,8 @@ const publishKey = 'publish';
 /** Devices are looked at so seldom, however many signals come: a look takes all of them, and longer when many are known. */
 const devicesMs = 100;
 const devicesMsForEach = 0.15;
+/** All pods of a controller are looked at for each of them that changes: the more there are, the seldomer. */
+const singlesMsForEach = 1;
 /** So old may the metrics be: they count all groups that are hurt. */
 const publishMs = 200;
 /** A brake may come off without any change that would bring the group back. */
@@ -195,7 +197,10 @@ export class FailureController {
 
   #changed(change: CacheChange): void {
     if (change.kind === 'group') this.#queue.add(`group:${change.key}`);
-    if (change.kind === 'singles' && this.#isOptedIn(change.key)) this.#queue.add(`group:${change.key}`);
+    if (change.kind === 'singles' && this.#isOptedIn(change.key)) {
+      const waitMs = singlesMsForEach * this.#options.cache.singles(change.key).size;
+      this.#queue.addAfter(`group:${change.key}`, Math.min(longestWaitMs, waitMs));
+    }
     if (change.kind === 'pool') {
       for (const group of this.#watch.lookAtPool(change.driver, change.pool))
         this.#queue.add(`group:${group}`);

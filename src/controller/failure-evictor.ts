@@ -1,4 +1,5 @@
 import type { Pod } from '../api/kubernetes.ts';
+import { berth } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { ReservedSeat } from '../cache/seat-holds.ts';
@@ -8,7 +9,7 @@ import type { Claims } from '../failure/claim.ts';
 import { memberRank } from '../failure/incarnation.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, type OldMember, stepped } from '../failure/next-step.ts';
-import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
+import { type FailureMode, type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
 import { isPreemption, type Sighting } from '../failure/signal.ts';
 import { controllerOf } from '../group/membership.ts';
 import type { SeatDevices } from '../group/planned-devices.ts';
@@ -16,7 +17,7 @@ import { failureKind } from '../kube/api-errors.ts';
 import type { StoredIntent } from '../kube/intent-store.ts';
 import type { FailureBook } from './failure-book.ts';
 import { intentFacts } from './failure-facts.ts';
-import type { FailureJudge, Hurt } from './failure-judge.ts';
+import type { FailureJudge } from './failure-judge.ts';
 import type { FailureReport } from './failure-report.ts';
 import type { FailureWrites } from './failure-writes.ts';
 import { drainLookMs, GroupDrain } from './group-drain.ts';
@@ -177,7 +178,7 @@ export class FailureEvictor {
     const step = this.#drain.step(intent, fronts);
     if (step.kind === 'wait') return later(step.forMs);
     if (step.kind === 'begin' || shape.goesSingly) {
-      const refusal = await this.#rehearse(stored, hurt);
+      const refusal = await this.#rehearse(stored);
       if (refusal !== undefined) return refusal;
     }
     if (step.kind === 'begin') return this.#beginDrain(stored);
@@ -194,11 +195,13 @@ export class FailureEvictor {
    * Asks the API server whether it would let all of them go. Where each goes by itself, the others must follow once the
    * first has gone; and a group that is refused only then would have been out of traffic for nothing, again and again.
    */
-  async #rehearse(stored: StoredIntent, { incarnation }: Hurt): Promise<Outcome | undefined> {
-    const { writes } = this.#options;
-    const { goesSingly } = shapes[stored.intent.shape];
+  async #rehearse(stored: StoredIntent): Promise<Outcome | undefined> {
+    const { writes, cache, book } = this.#options;
+    const { goesSingly, podsToGo } = shapes[stored.intent.shape];
     const leader = leaderRef(stored);
-    const staying = goesSingly ? incarnation.pods.filter(pod => !pod.terminating && !pod.terminal) : [leader];
+    const staying = goesSingly
+      ? podsToGo(cache, stored.intent, () => book.intents).filter(pod => !pod.terminating && !pod.terminal)
+      : [leader];
     for (const { namespace, name, uid } of staying) {
       const ref = { namespace, name, uid };
       try {
@@ -229,6 +232,10 @@ export class FailureEvictor {
     const shape = shapes[first.intent.shape];
     if (await isHalted())
       return this.#hold(first, 'EvictionHeld', 'an administrator has halted all evictions', 5_000);
+    // Others may have taken the leader while an opt-out held its eviction; nobody but Berth would take the rest.
+    const mode = this.#modeOf(first.intent, members);
+    if (!goesAsFarAs(mode, 'evict'))
+      return this.#hold(first, 'EvictionHeld', `failure mode ${mode} does not evict`, refusedMs);
     if (!mayAct()) return later(lookAgainMs);
     // Whoever came after the decision is recorded before it is evicted, like all others.
     const recorded = new Set(first.intent.members.map(({ uid }) => uid));
@@ -254,8 +261,18 @@ export class FailureEvictor {
         refusals.push({ error, uid });
       }
     }
-    const [refusal] = refusals;
+    // One that somebody can do something about is told before one that passes.
+    const refusal =
+      refusals.find(({ error }) => ['budget', 'forbidden'].includes(failureKind(error))) ?? refusals[0];
     return refusal === undefined ? later(lookAgainMs) : this.#refused(stored, refusal.error, refusal.uid);
+  }
+
+  /** What namespace and members ask for now. */
+  #modeOf(intent: Intent, members: readonly OldMember[]): FailureMode {
+    const { cache, settings, claims } = this.#options;
+    if (isPreemption(intent.signal)) return claims.mode;
+    const ofPods = members.map(({ uid }) => cache.pod(uid)?.annotations[berth.failure]);
+    return leastMode(settings.mode, [cache.namespace(namespaceOf(intent))?.labels[berth.failure], ...ofPods]);
   }
 
   /** Why even recovery stands still now. */

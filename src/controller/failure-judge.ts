@@ -21,7 +21,7 @@ import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { MaintenanceCalendar } from '../failure/maintenance-windows.ts';
-import { type FailureMode, type FailureSettings, leastMode } from '../failure/settings.ts';
+import { type FailureMode, type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
 import { isPreemption, type Sighting } from '../failure/signal.ts';
 import { seeMember } from '../failure/signals.ts';
 import { groupKeyOf, isMembershipError, type Membership } from '../group/membership.ts';
@@ -99,6 +99,7 @@ const lastingBrakes: ReadonlySet<BrakeName> = new Set([
   'exclusion',
   'restart-budget',
   'disruption-budget',
+  'maintenance-window',
 ]);
 
 /** So old may the count of groups be that one object hits, or that stand in a domain. */
@@ -109,6 +110,7 @@ export class FailureJudge {
   readonly #options: FailureJudgeOptions;
   readonly #share = podShare();
   readonly #maintenance: MaintenanceCalendar;
+  #singles: { readonly atMs: number; readonly count: number } | undefined;
   #groupsByDomain: { readonly atMs: number; readonly groups: ReadonlyMap<DomainName, number> } | undefined;
   readonly #blasts = new RecentMap<string, { readonly atMs: number; readonly groupsHit: number }>(1_000);
 
@@ -123,8 +125,14 @@ export class FailureJudge {
     const shape = shapeOf(cache, key);
     return shape.incarnations(cache, key, this.#intents).flatMap(incarnation => {
       const view = shape.view(cache, key, incarnation);
-      const evidence = worstOf(watch.evidenceOf(incarnation.leaderUid), nowMs());
-      if (evidence === undefined || view === undefined) return [];
+      if (view === undefined) return [];
+      const all = watch.evidenceOf(incarnation.leaderUid);
+      // What may not evict, as on a Node that is opted out, must not hide what may.
+      const evicts = all.filter(({ sighting }) =>
+        goesAsFarAs(this.#modeOf(sighting, shape, view, incarnation), 'evict'),
+      );
+      const evidence = worstOf(evicts, nowMs()) ?? worstOf(all, nowMs());
+      if (evidence === undefined) return [];
       return this.#hurt(shape, view, incarnation, evidence) ?? [];
     });
   }
@@ -366,7 +374,7 @@ export class FailureJudge {
    */
   #leavesToo(key: string): boolean {
     const { book, planAgain } = this.#options;
-    if (book.openOf(key).some(({ intent }) => intent.phase !== 'returning')) return true;
+    if (book.openOf(key).some(({ intent }) => intent.phase === 'leaving')) return true;
     return this.hurtOf(key).some(hurt => {
       const facts = this.#facts(hurt, false);
       if (brakesOnNew(facts).some(({ brake }) => lastingBrakes.has(brake))) return false;
@@ -388,6 +396,7 @@ export class FailureJudge {
     const ofCluster = this.#clusterFacts(question, halted, begun);
     return {
       ...ofCluster,
+      groups: shape.kind === 'single' ? ofCluster.groups + this.#countSingles() : ofCluster.groups,
       ownerCanSpare: this.#ownerCanSpare(view.membership),
       domains: this.#domainFacts(this.#domainsOf(incarnation), ofCluster.history.inFlightByDomain),
       mode,
@@ -427,7 +436,7 @@ export class FailureJudge {
       deviceMass: breakers['device-mass'],
       serving: question.serving,
       history: historyOf(book.intents, { ...question, nowMs: wallMs() }, settings),
-      groups: [...cache.groupKeys()].length + countSingles(cache),
+      groups: [...cache.groupKeys()].length,
       plan: undefined,
     };
   }
@@ -470,6 +479,15 @@ export class FailureJudge {
       this.#groupsByDomain = { atMs: now, groups };
     }
     return this.#groupsByDomain.groups;
+  }
+
+  /** A share of the groups is not the larger for single pods, of which there may be thousands. */
+  #countSingles(): number {
+    const { cache, nowMs } = this.#options;
+    const now = nowMs();
+    if (this.#singles === undefined || now - this.#singles.atMs >= blastMs)
+      this.#singles = { atMs: now, count: countSingles(cache) };
+    return this.#singles.count;
   }
 
   #ownerCanSpare({ kind, namespace, owner }: Membership): number {

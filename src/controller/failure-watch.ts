@@ -19,7 +19,7 @@ import { CliqueMemory } from '../failure/clique-memory.ts';
 import { Comebacks } from '../failure/comebacks.ts';
 import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failure/evidence.ts';
 import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
-import { type Incarnation, memberRank } from '../failure/incarnation.ts';
+import type { Incarnation } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
 import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
@@ -189,10 +189,6 @@ export class FailureWatch {
 
   hasEvidence(key: string): boolean {
     return this.#subjects.has(key);
-  }
-
-  groupsWithEvidence(): Iterable<string> {
-    return this.#subjects.keys();
   }
 
   /** Standing evidence by signal: groups hurt, for metrics. */
@@ -391,6 +387,7 @@ export class FailureWatch {
     this.#pools.lookAtAll();
     this.lookForOutage();
     for (const key of [...this.#subjects.keys()]) this.lookAtGroup(key);
+    for (const name of [...this.#refused.keys()]) this.#refusedOn(name);
     const now = nowMs();
     const remembered = new Set(
       [...this.#ledger.nodes.newly(now), ...this.#ledger.nodes.standing()].map(node => node.name),
@@ -448,20 +445,23 @@ export class FailureWatch {
   }
 
   #refusedOn(name: string): number {
-    const { settings, nowMs } = this.#options;
+    const { cache, settings, nowMs } = this.#options;
     const onNode = this.#refused.get(name);
-    for (const [uid, atMs] of onNode ?? [])
-      if (nowMs() - atMs >= settings.refusedWindowSeconds * 1000) onNode?.delete(uid);
+    let count = 0;
+    for (const [uid, atMs] of onNode ?? []) {
+      if (nowMs() - atMs < settings.refusedWindowSeconds * 1000) count += 1;
+      // As long as the pod is there it would be taken for one that was refused just now.
+      else if (cache.pod(uid) === undefined) onNode?.delete(uid);
+    }
     if (onNode?.size === 0) this.#refused.delete(name);
-    return onNode?.size ?? 0;
+    return count;
   }
 
-  /** Nodes with accelerators, and those that groups run on without any. */
+  /** Nodes with accelerators, and those without any that groups, or single pods with devices, run on. */
   #fleet(): readonly NodeRecord[] {
     const { cache } = this.#options;
     return [...cache.allNodes()].filter(
-      node =>
-        hasAccelerators(node) || [...cache.podsOn(node.name)].some(pod => memberRank(pod) !== undefined),
+      node => hasAccelerators(node) || [...cache.podsOn(node.name)].some(pod => subjectOf(pod) !== undefined),
     );
   }
 

@@ -59,7 +59,8 @@ export class ServiceGates {
 
   /** The record of an eviction has changed. */
   lookAt({ group }: Pick<Intent, 'group'>): void {
-    for (const pod of this.#options.cache.podsOfGroup(group))
+    const { cache } = this.#options;
+    for (const pod of [...cache.podsOfGroup(group), ...cache.singles(group)])
       if (pod.inService !== undefined) this.#queue.add(pod.uid);
   }
 

@@ -33,7 +33,9 @@ export type BrakeName =
 export interface BrakeFacts {
   readonly settings: FailureSettings;
   /**
-   * The least of what cluster, namespace, owner and leader ask for, and of what is set for suspicions; for a preemption, what is set for those. */
+   * The least of what cluster, namespace, owner, leader and the Node of the fault ask for, and of what is set for
+   * suspicions; for a preemption, what is set for those.
+   */
   readonly mode: FailureMode;
   readonly signal: SignalName;
   /** Another group still needs the place. */

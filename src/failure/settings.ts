@@ -27,7 +27,7 @@ export interface FailureSettings {
   /** Everything but the destructive calls. */
   readonly dryRun: boolean;
 
-  /** While one is open, nothing is evicted for a suspicion or for what is planned. */
+  /** While one is open, nothing is evicted for a suspicion. */
   readonly maintenanceWindows: readonly MaintenanceWindow[];
 
   /** Debounce by signal: so long a fault must stand before it counts. */

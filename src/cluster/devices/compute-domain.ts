@@ -22,7 +22,8 @@ export function decodeComputeDomain({ metadata, status }: ComputeDomain): Comput
     ready: status?.status === 'Ready',
     nodes: new Map(
       (status?.nodes ?? []).flatMap(node =>
-        node.name === undefined ? [] : [[node.name, node.status === 'Ready'] as const],
+        // Drivers before 25.8 say nothing of single nodes.
+        node.name === undefined ? [] : [[node.name, (node.status ?? status?.status) === 'Ready'] as const],
       ),
     ),
   };

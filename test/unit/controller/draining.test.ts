@@ -292,6 +292,26 @@ t.test('conditions that cannot be written do not hold an eviction for longer tha
   t.same(scene.cluster.destructive, [evicted]);
 });
 
+t.test(
+  'a single pod is taken out of traffic as soon as it is decided, and put back when that is held',
+  async t => {
+    const cluster = new FakeCluster([], 16, 4, { gated: true });
+    cluster.namespaceLabels = { [berth.mode]: 'pin', [berth.singles]: 'pin' };
+    cluster.addWorkload({ kind: 'ReplicaSet', name: 'web', replicas: 2, drained: true });
+    cluster.services.set('web', {});
+    cluster.sliceLagMs = 1_000;
+    const replica = new Replica(cluster, { places: true, settings: { unhealthyAfterSeconds: 5 } });
+    await replica.run(8_000);
+    const [sick] = cluster.podsMadeBy('web');
+    if (sick === undefined) throw new Error('no pod');
+    const uid = sick.pod.metadata.uid ?? '';
+    cluster.writes.length = 0;
+    sick.unhealthy = true;
+    await replica.run(12_000, 100);
+    t.same(cluster.writes.slice(0, 2), [is('False', uid), `evict ${uid}`]);
+  },
+);
+
 t.test('pods with the gate are put into service', async t => {
   t.test('in every mode, and those of a namespace that asked for nothing', async t => {
     for (const mode of ['off', 'observe', 'cordon', 'evict'] as const) {

@@ -243,6 +243,25 @@ t.test('PodDisruptionBudgets must allow all members to go, and what is begun is 
   t.ok(isWhole(cluster, 3));
 });
 
+t.test('who opts out when the leader has gone keeps the rest until he opts in again', async t => {
+  const { cluster, replica } = await scene();
+  const before = uidsOf(cluster);
+  const [leader = ''] = before;
+  const calm = uidsOf(cluster, 'calm');
+  memberAt(cluster, 1).unhealthy = true;
+  for (let tenth = 0; tenth < 900 && cluster.destructive.length === 0; tenth += 1)
+    await replica.run(100, 100);
+  t.same(cluster.destructive, [`evict ${leader}`], 'the leader first');
+  const labels = cluster.namespaceLabels;
+  cluster.namespaceLabels = { ...labels, [berth.failure]: 'observe' };
+  await replica.run(30_000, 500);
+  t.same(cluster.destructive, [`evict ${leader}`], 'nobody else');
+  cluster.namespaceLabels = labels;
+  await replica.run(30_000, 500);
+  t.same([...cluster.destructive].sort(), evictionsOf(before));
+  t.same(uidsOf(cluster, 'calm'), calm);
+});
+
 t.test('a group that another places, or whose pods opt out, is left alone', async t => {
   const foreign = await scene();
   const member = memberAt(foreign.cluster, 2);

@@ -45,3 +45,15 @@ t.test('what another node says, or evict, changes nothing', async t => {
     t.same(cluster.destructive, ['evict uid-llm-0-1']);
   }
 });
+
+t.test('what fails on such a node hides nothing that fails elsewhere in the group', async t => {
+  const { cluster, replica, node } = start('observe');
+  cluster.setTaint(node, 'example.com/known');
+  await replica.run(20_000, 500);
+  t.same(cluster.destructive, [], 'a standing false alarm');
+  const [leader] = cluster.groups.flatMap(group => cluster.podsOf(group));
+  if (leader === undefined) throw new Error('no such member');
+  leader.unhealthy = true;
+  await replica.run(20_000, 500);
+  t.same(cluster.destructive, ['evict uid-llm-0-1']);
+});

@@ -3,7 +3,7 @@ import { berth } from '../../../src/api/names.ts';
 import { countSingles, groupsHitBy } from '../../../src/controller/device-facts.ts';
 import { type Intent, isIntentError, parseIntent } from '../../../src/failure/intent.ts';
 import type { FailureSettings } from '../../../src/failure/settings.ts';
-import { FakeCluster, type FakeClusterOptions, type Workload } from '../failure/fake-cluster.ts';
+import { FakeCluster, type FakeClusterOptions, groupsOf, type Workload } from '../failure/fake-cluster.ts';
 import { Replica } from '../failure/replica.ts';
 
 // Longer than it takes by far: machines may be busy.
@@ -255,4 +255,20 @@ t.test('killed at any call, the next process finishes what was begun, and nobody
       t.ok(isUp(cluster, 1));
     }
   }
+});
+
+t.test('many single pods do not let more groups be down at once', async t => {
+  const cluster = new FakeCluster(
+    ['a', 'b', 'c'].flatMap(name => groupsOf(1, 2, name)),
+    100,
+    2,
+  );
+  for (let at = 20; at < 100; at += 1) cluster.addSingle(`single-${at}`, `n${at}`);
+  const settings = { domainMinNodes: 100, servingBurst: 10, inFlightPerDomain: 10 };
+  const replica = new Replica(cluster, { settings });
+  const leaders = cluster.groups.flatMap(group => cluster.podsOf(group).slice(0, 1));
+  for (const { pod } of leaders) cluster.setTaint(pod.spec.nodeName ?? '', 'example.com/sick');
+  await replica.run(1_000, 100);
+  t.equal(cluster.destructive.length, 2, 'as with three groups alone');
+  t.ok(replica.brakes.includes('in-flight'));
 });

@@ -53,11 +53,21 @@ t.test(
     t.same(take(refused(3)), []);
     t.same(take(refused(4)), [node]);
     t.same(watch.evidenceOf(group.leaderUid()), []);
-    for (const number of [1, 3, 4]) cache.pods.remove(decode(refused(number)));
     pass(600_000);
-    watch.lookAtAll();
+    for (let look = 0; look < 3; look += 1) {
+      watch.lookAtAll();
+      watch.lookAtGroup(group.key);
+    }
     watch.excludeNodes([], 0);
-    t.same([...cache.excludedNodes], [], 'after ten minutes without another one');
+    t.same(
+      [...cache.excludedNodes],
+      [],
+      'after ten minutes without another one, though the pods lie about still',
+    );
+    for (const number of [1, 3, 4]) cache.pods.remove(decode(refused(number)));
+    watch.lookAtAll();
+    for (const number of [5, 6]) t.same(take(refused(number)), [], 'what was before does not count');
+    t.same(take(refused(7)), [node]);
   },
 );
 
@@ -150,4 +160,20 @@ t.test('breakers see each new bad node at once, also where hundreds are bad alre
     pass(100);
     t.equal(mass(), true, 'one that was bad before is bad again');
   }
+});
+
+t.test('nodes of single pods with devices by claims belong to the fleet, bad ones or not', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 2), 20, 20, { claims: true });
+  for (let at = 4; at < 20; at += 1) cluster.addSingle(`single-${at}`, `n${at}`);
+  const { cache, watch } = watchOf(cluster);
+  const massFailure = () => watch.readings(0).find(({ name }) => name === 'mass-failure')?.reason;
+  const breakNodes = (count: number) => {
+    for (let at = 4; at < 4 + count; at += 1) cluster.setReady(`n${at}`, 'Unknown');
+    cluster.show(cache);
+    watch.lookAtAll();
+  };
+  breakNodes(3);
+  t.equal(massFailure(), undefined, '3 of 18');
+  breakNodes(12);
+  t.match(massFailure(), /nodes/, 'control');
 });

@@ -61,6 +61,8 @@ export interface Workload {
   /** Of its i-th pod. */
   readonly labels?: (index: number) => Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
+  /** Its pods have the readiness gate. */
+  readonly drained?: boolean;
 }
 
 interface SetState {
@@ -594,7 +596,7 @@ export class FakeCluster implements ApiClient {
   }
 
   /** A StatefulSet waits until a pod of that name is gone; the others make another at once. */
-  #runWorkload({ kind, name, replicas, labels = () => ({}), annotations }: Workload): void {
+  #runWorkload({ kind, name, replicas, labels = () => ({}), annotations, drained }: Workload): void {
     for (let i = 0; i < replicas; i += 1) {
       const own = this.podsMadeBy(name).filter(({ rank }) => rank === i);
       if (own.some(({ terminatingAtMs }) => kind === 'StatefulSet' || terminatingAtMs === undefined))
@@ -614,6 +616,7 @@ export class FakeCluster implements ApiClient {
         gpu: 8,
         labels: podLabels,
         ...(annotations && { annotations }),
+        ...(drained && { drained }),
         ...(isGated ? { gated: true } : { node: node ?? '' }),
         owner: { ...ownerOf(kind, name), controller: true },
       });
