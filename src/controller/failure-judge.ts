@@ -3,19 +3,17 @@ import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
 import { decodeNode } from '../cluster/node-info.ts';
 import {
-  type BlastFacts,
   type Braked,
   type BrakeFacts,
   type BrakeName,
   brakesOnBegun,
   brakesOnNew,
-  type DomainFacts,
   needsPlan,
   rehearsed,
 } from '../failure/brakes.ts';
 import type { Claims } from '../failure/claim.ts';
 import { whyBudgetsForbid } from '../failure/disruption.ts';
-import { type DomainName, finestDomain, finestDomains } from '../failure/domains.ts';
+import type { DomainName } from '../failure/domains.ts';
 import { type Evidence, ripeInMs, tellsOf, worstOf } from '../failure/evidence.ts';
 import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
@@ -24,19 +22,18 @@ import { MaintenanceCalendar } from '../failure/maintenance-windows.ts';
 import { type FailureMode, type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
 import { isPreemption, type Sighting } from '../failure/signal.ts';
 import { seeMember } from '../failure/signals.ts';
-import { groupKeyOf, isMembershipError, type Membership } from '../group/membership.ts';
+import type { Membership } from '../group/membership.ts';
 import { maxUnavailableOf } from '../group/owner.ts';
 import { decodePod, type PodInfo, podShare } from '../group/pod-info.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
-import { RecentMap } from '../kube/recent-map.ts';
 import type { GroupPlan } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
-import { countSingles, groupsHitBy } from './device-facts.ts';
 import type { FailureBook } from './failure-book.ts';
 import { failureModeOf, isPlaced, preemptionModeOf } from './failure-facts.ts';
 import type { HurtGroup } from './failure-report.ts';
 import type { FailureWatch } from './failure-watch.ts';
 import type { FailureWrites } from './failure-writes.ts';
+import { GroupCensus } from './group-census.ts';
 import { liveDevices } from './live-devices.ts';
 import { liveFabric } from './live-fabric.ts';
 import { isGivenByName, waitersFor } from './named-claims.ts';
@@ -102,20 +99,17 @@ const lastingBrakes: ReadonlySet<BrakeName> = new Set([
   'maintenance-window',
 ]);
 
-/** So old may the count of groups be that one object hits, or that stand in a domain. */
-const blastMs = 1_000;
-
 /** Decides whether a hurt group may be evicted: brings the facts together and asks the brakes. Writes nothing. */
 export class FailureJudge {
   readonly #options: FailureJudgeOptions;
   readonly #share = podShare();
   readonly #maintenance: MaintenanceCalendar;
-  #singles: { readonly atMs: number; readonly count: number } | undefined;
-  #groupsByDomain: { readonly atMs: number; readonly groups: ReadonlyMap<DomainName, number> } | undefined;
-  readonly #blasts = new RecentMap<string, { readonly atMs: number; readonly groupsHit: number }>(1_000);
+  readonly #census: GroupCensus;
 
   constructor(options: FailureJudgeOptions) {
     this.#options = options;
+    const { cache, watch, nowMs } = options;
+    this.#census = new GroupCensus({ cache, nowMs, labelsOf: node => watch.labelsOf(node) });
     this.#maintenance = new MaintenanceCalendar(options.settings.maintenanceWindows);
   }
 
@@ -396,9 +390,10 @@ export class FailureJudge {
     const ofCluster = this.#clusterFacts(question, halted, begun);
     return {
       ...ofCluster,
-      groups: shape.kind === 'single' ? ofCluster.groups + this.#countSingles() : ofCluster.groups,
+      // A share of the groups is not the larger for single pods, of which there may be thousands.
+      groups: shape.kind === 'single' ? ofCluster.groups + this.#census.singles : ofCluster.groups,
       ownerCanSpare: this.#ownerCanSpare(view.membership),
-      domains: this.#domainFacts(this.#domainsOf(incarnation), ofCluster.history.inFlightByDomain),
+      domains: this.#census.domainFacts(this.#domainsOf(incarnation), ofCluster.history.inFlightByDomain),
       mode,
       awaited: waiters.size > 0,
       signal: fault.signal,
@@ -406,7 +401,7 @@ export class FailureJudge {
       placed: isPlaced(cache, view, incarnation),
       whyNotRemade: shape.whyNotRemade(view, incarnation),
       class: fault.class,
-      blast: this.#blastOf(fault),
+      blast: fault.origin && this.#census.blastOf(fault.origin),
       inUse:
         (fault.device && whyInUse(fault.device, isGivenByName(cache, incarnation, fault.device))) ??
         shape.whyComesBack(cache, view, fault),
@@ -418,7 +413,7 @@ export class FailureJudge {
 
   /** What holds for whoever is to be evicted, and what is known of earlier evictions. */
   #clusterFacts(question: Omit<HistoryQuestion, 'nowMs'>, halted: boolean, begun?: string) {
-    const { cache, settings, book, watch, wallMs, calendarMs, health, apiCalls } = this.#options;
+    const { settings, book, watch, wallMs, calendarMs, health, apiCalls } = this.#options;
     const { holderForMs, apiBackForMs } = this.#options;
     const breakers = book.breakerStates(begun);
     return {
@@ -436,80 +431,18 @@ export class FailureJudge {
       deviceMass: breakers['device-mass'],
       serving: question.serving,
       history: historyOf(book.intents, { ...question, nowMs: wallMs() }, settings),
-      groups: [...cache.groupKeys()].length,
+      groups: this.#census.groups,
       plan: undefined,
     };
   }
 
   #domainsOf({ pods }: Incarnation): readonly DomainName[] {
-    const { cache, watch } = this.#options;
-    const nodes = pods.flatMap(({ nodeName }) => {
-      const labels = nodeName === undefined ? undefined : watch.labelsOf(nodeName);
-      return labels === undefined ? [] : [labels];
-    });
-    return finestDomains(nodes, cache.levels);
-  }
-
-  #domainFacts(
-    domains: readonly DomainName[],
-    inFlight: ReadonlyMap<DomainName, number>,
-  ): readonly DomainFacts[] {
-    return domains.flatMap(domain => {
-      const count = inFlight.get(domain) ?? 0;
-      if (count === 0) return [];
-      return [{ domain, inFlight: count, groups: this.#countGroups().get(domain) ?? 0 }];
-    });
-  }
-
-  /** Groups by domain; asked only where one is down already, and then by all that wait for it. */
-  #countGroups(): ReadonlyMap<DomainName, number> {
-    const { cache, nowMs } = this.#options;
-    const now = nowMs();
-    if (this.#groupsByDomain === undefined || now - this.#groupsByDomain.atMs >= blastMs) {
-      const found = new Map<DomainName, Set<string>>();
-      for (const { name, labels } of cache.allNodes()) {
-        const domain = finestDomain(labels, cache.levels);
-        if (domain === undefined) continue;
-        const groups = found.get(domain) ?? new Set();
-        found.set(domain, groups);
-        for (const { membership } of cache.podsOn(name))
-          if (membership !== undefined && !isMembershipError(membership)) groups.add(groupKeyOf(membership));
-      }
-      const groups = new Map([...found].map(([domain, { size }]) => [domain, size]));
-      this.#groupsByDomain = { atMs: now, groups };
-    }
-    return this.#groupsByDomain.groups;
-  }
-
-  /** A share of the groups is not the larger for single pods, of which there may be thousands. */
-  #countSingles(): number {
-    const { cache, nowMs } = this.#options;
-    const now = nowMs();
-    if (this.#singles === undefined || now - this.#singles.atMs >= blastMs)
-      this.#singles = { atMs: now, count: countSingles(cache) };
-    return this.#singles.count;
+    return this.#census.domainsOf(pods.map(({ nodeName }) => nodeName));
   }
 
   #ownerCanSpare({ kind, namespace, owner }: Membership): number {
     const set = kind === 'lws' ? this.#options.cache.leaderWorkerSet(namespace, owner) : undefined;
     return set === undefined ? 1 : maxUnavailableOf(set);
-  }
-
-  /** Counting looks at all claims, and those whom one object hits are judged one after the other. */
-  #blastOf({ origin }: Sighting): BlastFacts | undefined {
-    if (origin === undefined) return undefined;
-    const { cache, nowMs } = this.#options;
-    const key = JSON.stringify(origin);
-    const known = this.#blasts.get(key);
-    const groupsHit =
-      known !== undefined && nowMs() - known.atMs < blastMs ? known.groupsHit : groupsHitBy(cache, origin);
-    if (known?.groupsHit !== groupsHit || nowMs() - known.atMs >= blastMs)
-      this.#blasts.set(key, { atMs: nowMs(), groupsHit });
-    const isConfirmed =
-      origin.kind === 'rule'
-        ? cache.taintRule(origin.name)?.isConfirmed
-        : cache.devicePool(origin.driver, origin.pool)?.isConfirmed;
-    return { origin, groupsHit, isConfirmed: isConfirmed === true };
   }
 
   #modeOf(
