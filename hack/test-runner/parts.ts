@@ -107,6 +107,8 @@ async function buildBed({ root, outFolder, children, note }: PartContext): Promi
 const endToEndLanes = 2;
 /** Begun first, or one of them would run on alone at the end. */
 const longFiles = [
+  'storm',
+  'faults-fabric',
   'restarts',
   'replanning',
   'failure-crashes',
