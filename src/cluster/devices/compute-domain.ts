@@ -22,7 +22,7 @@ export function decodeComputeDomain({ metadata, status }: ComputeDomain): Comput
     ready: status?.status === 'Ready',
     nodes: new Map(
       (status?.nodes ?? []).flatMap(node =>
-        // Drivers before 25.8 say nothing of single nodes.
+        // A node of which nothing is said is as its domain is.
         node.name === undefined ? [] : [[node.name, (node.status ?? status?.status) === 'Ready'] as const],
       ),
     ),

@@ -306,7 +306,7 @@ t.test('a ComputeDomain is read with the nodes that have joined it, and a claim 
     ready: false,
     nodes: new Map(),
   });
-  const nodes = [{ name: 'a', status: 'Ready' }, { name: 'b' }, {}];
+  const nodes = [{ name: 'a', status: 'Ready' }, { name: 'b' }, { name: 'c', status: 'NotReady' }, {}];
   t.same(decodeComputeDomain({ metadata, status: { status: 'Ready', nodes } }), {
     uid: 'd',
     namespace: 'serving',
@@ -314,9 +314,12 @@ t.test('a ComputeDomain is read with the nodes that have joined it, and a claim 
     ready: true,
     nodes: new Map([
       ['a', true],
-      ['b', false],
+      ['b', true],
+      ['c', false],
     ]),
   });
+  const notReady = decodeComputeDomain({ metadata, status: { status: 'NotReady', nodes } });
+  t.equal(notReady.nodes.get('b'), false, 'as its domain is');
   const opaque = (driver: string, kind: string) => ({
     opaque: { driver, parameters: { kind, domainID: 'd' } },
   });
