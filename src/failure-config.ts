@@ -40,6 +40,15 @@ const deviceTaintRow = z.strictObject({
   class: signalClass,
 });
 
+const afterSeconds = z
+  .number()
+  .min(0)
+  .max(dayInSeconds)
+  .exactOptional()
+  .describe('it must stand for so long; certainAfterSeconds or suspectAfterSeconds when absent');
+
+const driver = z.string().min(1).max(63).exactOptional().describe('driver of the device; any when absent');
+
 const nodeConditionRow = z.strictObject({
   type: z
     .string()
@@ -58,32 +67,22 @@ const nodeConditionRow = z.strictObject({
     .describe(
       'it is about NICs: only members hurt that have one by claim or resource, or the network of their host',
     ),
-  afterSeconds: z
-    .number()
-    .min(0)
-    .max(dayInSeconds)
-    .exactOptional()
-    .describe('it must stand for so long; certainAfterSeconds or suspectAfterSeconds when absent'),
+  afterSeconds,
 });
 
 const claimConditionRow = z.strictObject({
-  driver: z.string().min(1).max(63).exactOptional().describe('driver of the device; any when absent'),
+  driver,
   type: z.string().min(1).max(316).describe('type of the condition'),
   status: z
     .enum(['True', 'False', 'Unknown'])
     .default('False')
     .describe('status that speaks against the device'),
   class: signalClass.default('suspect'),
-  afterSeconds: z
-    .number()
-    .min(0)
-    .max(dayInSeconds)
-    .exactOptional()
-    .describe('it must stand for so long; certainAfterSeconds or suspectAfterSeconds when absent'),
+  afterSeconds,
 });
 
 const deviceAttributeRow = z.strictObject({
-  driver: z.string().min(1).max(63).exactOptional().describe('driver of the device; any when absent'),
+  driver,
   attribute: z
     .string()
     .min(1)

@@ -1,9 +1,9 @@
 import type { ClaimRecord } from '../cluster/devices/claims.ts';
 import type { ClaimSource, ClaimTrouble } from '../group/claims.ts';
-import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import type { ClusterCache } from './cluster-cache.ts';
 import { type GroupView, rankOf, seatOf } from './group-view.ts';
+import { groupKeyOfPod } from './pod-index.ts';
 
 /*
  * Claims that pods name outlive them, and several groups may use one. As long as anybody has it reserved it keeps its
@@ -53,7 +53,7 @@ export function claimsWithout(
   const stayingOf = (claim: ClaimRecord): readonly PodInfo[] => {
     const hasFailed = cache.failedDevicesOf(claim).length > 0;
     return othersUsing(cache, claim, view.key).filter(pod => {
-      const group = keyOf(pod);
+      const group = groupKeyOfPod(pod);
       return (
         !ownUids.has(pod.uid) && !pod.terminating && !(hasFailed && group !== undefined && willLeave(group))
       );
@@ -92,14 +92,14 @@ function failureOf(
 function othersUsing(cache: ClusterCache, { reservedFor }: ClaimRecord, group: string): readonly PodInfo[] {
   return reservedFor.flatMap(uid => {
     const pod = cache.pod(uid);
-    return pod === undefined || pod.terminal || keyOf(pod) === group ? [] : [pod];
+    return pod === undefined || pod.terminal || groupKeyOfPod(pod) === group ? [] : [pod];
   });
 }
 
 /** Another group with a plan, a member of which is on its way to have the claim allocated: that says where it is then. */
 function plannedWith(cache: ClusterCache, claim: ClaimRecord, group: string): string | undefined {
   for (const pod of cache.membersNaming(claim)) {
-    const key = keyOf(pod);
+    const key = groupKeyOfPod(pod);
     const rank = rankOf(pod);
     const view = key === undefined || key === group ? undefined : cache.group(key);
     if (view === undefined || rank === undefined || pod.nodeName !== undefined) continue;
@@ -108,11 +108,7 @@ function plannedWith(cache: ClusterCache, claim: ClaimRecord, group: string): st
   return undefined;
 }
 
-function keyOf({ membership }: PodInfo): string | undefined {
-  return membership === undefined || isMembershipError(membership) ? undefined : groupKeyOf(membership);
-}
-
 function nameOf(pod: PodInfo): string {
-  const group = keyOf(pod);
+  const group = groupKeyOfPod(pod);
   return group === undefined ? `pod ${pod.namespace}/${pod.name}` : `group ${group}`;
 }

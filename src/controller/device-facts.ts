@@ -1,4 +1,5 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { groupKeyOfPod } from '../cache/pod-index.ts';
 import type { ClaimRecord } from '../cluster/devices/claims.ts';
 import type { Device, DeviceId } from '../cluster/devices/device.ts';
 import { isDelegatedToDra } from '../cluster/devices/extended-resources.ts';
@@ -6,7 +7,6 @@ import type { PoolState } from '../cluster/devices/pool-state.ts';
 import { isAcceleratorResource } from '../cluster/resources.ts';
 import { deviceFactsOf } from '../failure/device-signals.ts';
 import type { AllocatedDevice, DeviceFacts, FaultOrigin } from '../failure/signal.ts';
-import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { plansGroups } from '../group/owner.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { singleKeyOf } from '../group/single.ts';
@@ -58,9 +58,7 @@ export function resourcesShortOn(cache: ClusterCache, nodeName: string): readonl
 
 /** Key of the group that a pod belongs to, or of the pods outside groups that its controller makes. */
 export function subjectOf(pod: PodInfo): string | undefined {
-  const { membership } = pod;
-  if (membership === undefined) return singleKeyOf(pod);
-  return isMembershipError(membership) ? undefined : groupKeyOf(membership);
+  return groupKeyOfPod(pod) ?? singleKeyOf(pod);
 }
 
 /** Pods outside groups that may be evicted. */

@@ -1,8 +1,8 @@
 import type { ClusterCache } from '../cache/cluster-cache.ts';
+import { groupKeyOfPod } from '../cache/pod-index.ts';
 import type { BlastFacts, DomainFacts } from '../failure/brakes.ts';
 import { type DomainName, finestDomain, finestDomains } from '../failure/domains.ts';
 import type { FaultOrigin } from '../failure/signal.ts';
-import { groupKeyOf, isMembershipError } from '../group/membership.ts';
 import { RecentMap } from '../kube/recent-map.ts';
 import { countSingles, groupsHitBy } from './device-facts.ts';
 
@@ -90,8 +90,10 @@ function groupsByDomain(cache: ClusterCache): ReadonlyMap<DomainName, number> {
     if (domain === undefined) continue;
     const groups = found.get(domain) ?? new Set();
     found.set(domain, groups);
-    for (const { membership } of cache.podsOn(name))
-      if (membership !== undefined && !isMembershipError(membership)) groups.add(groupKeyOf(membership));
+    for (const pod of cache.podsOn(name)) {
+      const key = groupKeyOfPod(pod);
+      if (key !== undefined) groups.add(key);
+    }
   }
   return new Map([...found].map(([domain, { size }]) => [domain, size]));
 }
