@@ -168,6 +168,7 @@ export const nvidia = {
 /** Keys of Kubernetes itself. */
 export const k8s = {
   hostname: 'kubernetes.io/hostname',
+  zone: 'topology.kubernetes.io/zone',
   namespaceName: 'kubernetes.io/metadata.name',
   podIndex: 'apps.kubernetes.io/pod-index',
   jobCompletionIndex: 'batch.kubernetes.io/job-completion-index',

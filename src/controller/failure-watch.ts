@@ -13,6 +13,7 @@ import {
   hasAccelerators,
   massDeviceFailure,
   massFailure,
+  zonesFailure,
 } from '../failure/breakers.ts';
 import type { Claims } from '../failure/claim.ts';
 import { CliqueMemory } from '../failure/clique-memory.ts';
@@ -425,7 +426,7 @@ export class FailureWatch {
       turned: nodes.turned,
       fleetSize: cache.nodeCount,
       domain: failedDomain(this.#labelled(newly), fleet, cache.levels, settings),
-      mass: massFailure(bad.length, total, settings),
+      mass: massFailure(bad.length, total, settings) ?? zonesFailure(this.#labelled(bad), fleet, settings),
       lastBadMs: last.length === 0 ? undefined : last.reduce((a, b) => Math.max(a, b)),
       anyStands: standing.length > 0,
     };

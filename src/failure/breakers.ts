@@ -1,3 +1,4 @@
+import { k8s } from '../api/names.ts';
 import { labelValue } from '../cluster/labels.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
 import { isAcceleratorResource } from '../cluster/resources.ts';
@@ -82,6 +83,23 @@ export function massFailure(
 }
 
 /**
+ * Says that two zones or more have lost every node: then the trouble is more likely one of networks than of machines.
+ * Zones are named by the label that Kubernetes itself gives, whatever levels are configured.
+ * @param fleet all accelerator nodes; bad ones that are gone count besides
+ */
+export function zonesFailure(
+  bad: readonly LabelledNode[],
+  fleet: readonly LabelledNode[],
+  { massMinNodes }: Pick<FailureSettings, 'massMinNodes'>,
+): string | undefined {
+  if (bad.length < massMinNodes) return undefined;
+  const isBad = new Set(bad.map(({ name }) => name));
+  const wellZones = new Set(fleet.filter(({ name }) => !isBad.has(name)).map(zoneOf));
+  const lost = new Set(bad.map(zoneOf).filter(zone => zone !== undefined && !wellZones.has(zone)));
+  return lost.size >= 2 ? 'all accelerator nodes of at least two zones are bad at once' : undefined;
+}
+
+/**
  * The driver of which too many devices went bad of late, in words.
  * @param newlyBad by driver
  * @param totals devices by driver, the bad ones included
@@ -156,6 +174,10 @@ export function judgeBreaker(
 /** Counts what is bad now, while the others count what went bad within a window. */
 function isMass(name: BreakerName): boolean {
   return name === 'mass-failure' || name === 'device-mass';
+}
+
+function zoneOf({ labels }: LabelledNode): string | undefined {
+  return labelValue(labels, k8s.zone);
 }
 
 /** Nodes by domain path at a depth; those without a label for its own level are in no domain of it. */

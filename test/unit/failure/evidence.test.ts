@@ -6,6 +6,7 @@ import {
   judgeBreaker,
   massDeviceFailure,
   massFailure,
+  zonesFailure,
 } from '../../../src/failure/breakers.ts';
 import { CallWindow, isFailedCall } from '../../../src/failure/call-window.ts';
 import { EvidenceLedger, ripeInMs, tellsOf, worstOf } from '../../../src/failure/evidence.ts';
@@ -129,6 +130,29 @@ t.test('a mass failure is half of the nodes, and at least three', async t => {
   t.equal(massFailure(4, 9, defaultFailureSettings), undefined);
   t.ok(massFailure(5, 10, defaultFailureSettings));
 });
+
+t.test(
+  'two zones that are lost as a whole are a mass failure, whatever part of the fleet they are',
+  async t => {
+    const inZone = (zone: number, count: number) =>
+      Array.from({ length: count }, (_, i) => ({
+        name: `z${zone}-n${i}`,
+        labels: { 'topology.kubernetes.io/zone': `z${zone}` },
+      }));
+    const [a, b, ...others] = [inZone(0, 2), inZone(1, 3), inZone(2, 50), inZone(3, 50)];
+    const unlabelled = [{ name: 'n', labels: {} }];
+    const fleet = [...a, ...b, ...others.flat(), ...unlabelled];
+    const failed = (bad: typeof fleet) => zonesFailure(bad, fleet, defaultFailureSettings);
+    t.ok(failed([...a, ...b]), '5 of 106 nodes');
+    t.equal(failed(b), undefined, 'one zone');
+    t.equal(failed([...a, ...b.slice(1)]), undefined, 'one node is left of the second zone');
+    t.equal(failed([...a, ...unlabelled]), undefined, 'no zone is not a zone');
+    const small = [...inZone(8, 1), ...inZone(9, 1)];
+    t.equal(zonesFailure(small, [...fleet, ...small], defaultFailureSettings), undefined, 'too few nodes');
+    const gone = inZone(7, 1);
+    t.ok(failed([...a, ...gone]), 'a zone whose only node is gone is lost, too');
+  },
+);
 
 t.test('an acknowledged bad node trips nothing any more, a new one does', async t => {
   const ledger = new EvidenceLedger(600_000);
