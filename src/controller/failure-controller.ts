@@ -210,6 +210,7 @@ export class FailureController {
     // Most changes of nodes are reports of well ones, and a look takes all nodes.
     if (this.#watch.nodesAreOut || this.#options.cache.node(change.name)?.ready === false)
       this.#queue.add(outageKey);
+    if (this.#watch.wishHasChanged(change.name)) this.#lookAtDevicesAfter(devicesMs);
     for (const group of this.#watch.lookAtNode(change.name)) this.#queue.add(`group:${group}`);
     this.#queue.add(nodesKey);
   }

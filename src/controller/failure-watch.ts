@@ -81,6 +81,8 @@ export class FailureWatch {
   readonly #refused = new Map<string, Map<string, number>>();
   /** Nodes that others take away, and the sentence about it. */
   readonly #taken = new Map<string, string>();
+  /** What Nodes ask of failure handling, where they do. */
+  readonly #wishes = new Map<string, string>();
   #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
   /** By node UID. */
   readonly #comebacks: Comebacks;
@@ -101,6 +103,15 @@ export class FailureWatch {
   /** Looks at the devices of a pool, and names the groups that have some of them. */
   lookAtPool(driver: string, pool: string): readonly string[] {
     return this.#pools.lookAt(driver, pool);
+  }
+
+  /** Whether a Node asks for another failure mode than when that was asked last: its devices may be kept off, or not any more. */
+  wishHasChanged(name: string): boolean {
+    const wish = this.#options.cache.node(name)?.failureWish;
+    if (wish === this.#wishes.get(name)) return false;
+    if (wish === undefined) this.#wishes.delete(name);
+    else this.#wishes.set(name, wish);
+    return true;
   }
 
   /** Looks at a node by itself, and names the groups that have members there. */

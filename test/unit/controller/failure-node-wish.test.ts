@@ -57,3 +57,13 @@ t.test('what fails on such a node hides nothing that fails elsewhere in the grou
   await replica.run(20_000, 500);
   t.same(cluster.destructive, ['evict uid-llm-0-1']);
 });
+
+t.test('what a node asks for holds for its devices within a second', async t => {
+  const { cluster, replica, worker, node } = start('observe', 'worker', true);
+  worker.unhealthy = true;
+  await replica.run(20_000, 500);
+  t.equal(replica.excluded.size, 0);
+  cluster.annotateNode(node, berth.failure, 'cordon');
+  await replica.run(1_000, 100);
+  t.equal(replica.excluded.size, 1);
+});
