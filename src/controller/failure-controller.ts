@@ -3,6 +3,7 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
 import { type Braked, rehearsed } from '../failure/brakes.ts';
+import { EvictionLine, type Waiter } from '../failure/eviction-line.ts';
 import { type FailureMode, goesAsFarAs } from '../failure/settings.ts';
 import { plansGroups } from '../group/owner.ts';
 import type { PodInfo } from '../group/pod-info.ts';
@@ -46,6 +47,8 @@ const devicesMsForEach = 0.15;
 const singlesMsForEach = 1;
 /** So old may the metrics be: they count all groups that are hurt. */
 const publishMs = 200;
+/** So soon a group asks again that has let a worse one go first. */
+const yieldMs = 200;
 /** A brake may come off without any change that would bring the group back. */
 const longestWaitMs = 10_000;
 const shortestWaitMs = 50;
@@ -65,6 +68,7 @@ export class FailureController {
   readonly #gates: ServiceGates;
   readonly #time: SteadyTime;
   readonly #patience = new ApiPatience();
+  readonly #line = new EvictionLine();
   #holderSinceMs: number | undefined;
 
   constructor(given: FailureControllerOptions) {
@@ -191,6 +195,7 @@ export class FailureController {
     this.#holderSinceMs = undefined;
     this.#evictor.standDown();
     this.#patience.clear();
+    this.#line.clear();
     this.#book.expire();
     this.#options.report.clear();
   }
@@ -289,6 +294,7 @@ export class FailureController {
         if (afterMs !== undefined) this.#again(key, afterMs);
         if (!this.#acts()) return;
       }
+      this.#line.leave(key);
       for (const hurt of this.#judge.hurtOf(key)) await this.#decide(hurt);
       this.#patience.succeeded(key);
     } catch (error) {
@@ -326,7 +332,7 @@ export class FailureController {
     const current = this.#judge.hurtOf(hurt.key).find(({ leaderUid }) => leaderUid === hurt.leaderUid);
     if (current === undefined || this.#isDone(current)) return;
     const judgement = this.#judge.judgeNew(current, halted);
-    if (this.#holds(current, judgement)) return;
+    if (this.#holds(current, judgement) || this.#yields(current)) return;
     if (!mayAct()) return;
     // Its time may have come while it was judged.
     report.detected(current);
@@ -356,8 +362,10 @@ export class FailureController {
 
   /** Tells what the brakes say; false when none holds. */
   #holds(hurt: Hurt, { held }: Judgement): boolean {
-    const { report } = this.#options;
+    const { report, nowMs } = this.#options;
     const [first] = held;
+    const onlyRate = held.length > 0 && held.every(({ brake }) => brake === 'rate');
+    if (onlyRate) this.#line.wait(this.#waiterOf(hurt), nowMs());
     if (first === undefined) return false;
     if (this.#judge.isRipe(hurt)) {
       if (first.brake === 'mode' && !goesAsFarAs(hurt.mode, 'evict')) report.wouldEvict(hurt, first.message);
@@ -366,6 +374,26 @@ export class FailureController {
     report.held(hurt, held);
     this.#again(hurt.key, Math.max(...held.map(({ retryAfterMs }) => retryAfterMs)));
     return true;
+  }
+
+  /** Lets a group go first that waits for the rate as this one would, and is worse off. */
+  #yields(hurt: Hurt): boolean {
+    const { nowMs } = this.#options;
+    const first = this.#line.before(this.#waiterOf(hurt), nowMs());
+    if (first === undefined) return false;
+    this.#queue.add(`group:${first.group}`);
+    this.#again(hurt.key, yieldMs);
+    return true;
+  }
+
+  #waiterOf({ key, leaderUid, incarnation, view, evidence }: Hurt): Waiter {
+    return {
+      group: key,
+      leaderUid,
+      serving: this.#judge.serves(incarnation, view.membership.size),
+      class: evidence.sighting.class,
+      firstSeenMs: evidence.firstSeenMs,
+    };
   }
 
   #excludeNodes(): void {

@@ -1,0 +1,37 @@
+import t from 'tap';
+import { EvictionLine, type Waiter } from '../../../src/failure/eviction-line.ts';
+
+function waiter(group: string, more: Partial<Waiter> = {}): Waiter {
+  return { group, leaderUid: `uid-${group}`, serving: true, class: 'certain', firstSeenMs: 1_000, ...more };
+}
+
+t.test('what is certain goes before what is suspect, and then what has stood longest', async t => {
+  const line = new EvictionLine();
+  const suspect = waiter('s/old', { class: 'suspect', firstSeenMs: 0 });
+  const late = waiter('s/late', { firstSeenMs: 9_000 });
+  const first = waiter('s/first');
+  for (const each of [suspect, late, first]) line.wait(each, 10_000);
+  t.equal(line.before(suspect, 10_000)?.group, 's/first');
+  t.equal(line.before(late, 10_000)?.group, 's/first');
+  t.equal(line.before(first, 10_000), undefined, 'its turn');
+  line.leave('s/first');
+  t.equal(line.before(suspect, 10_000)?.group, 's/late');
+  t.equal(line.before(late, 10_000), undefined);
+  line.clear();
+  t.equal(line.before(suspect, 10_000), undefined);
+});
+
+t.test('groups that serve wait for others that serve, and broken ones for broken ones', async t => {
+  const line = new EvictionLine();
+  line.wait(waiter('s/broken', { serving: false }), 0);
+  t.equal(line.before(waiter('s/new', { firstSeenMs: 2_000 }), 0), undefined);
+  t.equal(line.before(waiter('s/new', { firstSeenMs: 2_000, serving: false }), 0)?.group, 's/broken');
+});
+
+t.test('nobody waits for one that was not looked at for long', async t => {
+  const line = new EvictionLine();
+  line.wait(waiter('s/gone'), 0);
+  const own = waiter('s/own', { class: 'suspect' });
+  t.ok(line.before(own, 14_999));
+  t.equal(line.before(own, 15_000), undefined);
+});
