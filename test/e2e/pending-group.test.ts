@@ -28,6 +28,7 @@ t.setTimeout(400_000);
 const groupSize = 4;
 const busyMs = 15_000;
 const quietMs = 5_000;
+const settledMs = 3_000;
 const churnEveryMs = 300;
 const churnLifetimeMs = 2_000;
 const group = {
@@ -179,8 +180,13 @@ async function createPendingGroup(
     const pods = await listPods(cluster, namespace);
     return pods.some(pod => conditionOf(pod, 'berth.dev/Placed')?.status === 'False');
   });
-  // What has just been written makes kube-scheduler look once more.
-  await delay(1_000);
+  // What has just been written makes kube-scheduler look once more, sooner or later.
+  let [before, sinceMs] = ['', performance.now()];
+  await until('what the members are told to stay the same', 60_000, async () => {
+    const told = JSON.stringify((await listPods(cluster, namespace)).map(scheduledMessage));
+    if (told !== before) [before, sinceMs] = [told, performance.now()];
+    return performance.now() - sinceMs > settledMs;
+  });
   return blockers;
 }
 

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { Cluster } from '../../hack/bed/cluster.ts';
 import { type Fleet, racks } from '../../hack/bed/fleet-presets.ts';
-import type { Pod } from '../../src/api/kubernetes.ts';
+import type { Pod, StatefulSet } from '../../src/api/kubernetes.ts';
 import {
   createLws,
   groupsOf,
@@ -176,17 +176,47 @@ t.test(`kill -9 at ${kills} random moments of a burst of 20 groups: all are whol
   t.equal(killed, kills, 'Berth was killed as often as the name says');
   t.ok(midway >= kills / 2, `${midway} of the kills came while groups were not complete`);
   const total = sizes.reduce((sum, size) => sum + size, 0);
-  // Controllers that were refused come back later each time.
+  const stop = rouseStatefulSets(cluster, namespace);
   const pods = await waitForReady(cluster, namespace, total, 180_000).catch((error: Error) => {
     t.fail(error.message);
     return listPods(cluster, namespace);
   });
+  await stop();
   t.comment(`${total} pods ready after ${Date.now() - startedMs} ms`);
   t.strictSame(splitGroups(pods, nodes), [], 'every group is in one rack');
   t.equal(groupsOf(pods).size, 20, 'all groups are there');
   await history.catchUp();
   assertKept(t, checkHistory(history.changes, rules));
 });
+
+interface Sized extends StatefulSet {
+  readonly spec: { readonly replicas: number };
+  readonly status: { readonly replicas?: number };
+}
+
+/**
+ * A controller that was refused pods comes back later each time, after minutes in the end; a change of the StatefulSet has
+ * it try at once.
+ */
+function rouseStatefulSets(cluster: Cluster, namespace: string): () => Promise<void> {
+  const path = `/apis/apps/v1/namespaces/${namespace}/statefulsets`;
+  const ended = new AbortController();
+  const loop = (async () => {
+    for (let round = 0; !ended.signal.aborted; round += 1) {
+      const { items } = await cluster.request<{ items: Sized[] }>('GET', path);
+      const short = items.filter(({ spec, status }) => (status.replicas ?? 0) < spec.replicas);
+      for (const { metadata } of short)
+        await cluster.request('PATCH', `${path}/${metadata.name}`, {
+          metadata: { annotations: { 'example.com/roused': String(round) } },
+        });
+      await delay(5_000, undefined, { signal: ended.signal }).catch(() => {});
+    }
+  })();
+  return async () => {
+    ended.abort();
+    await loop;
+  };
+}
 
 async function isHolder(berth: MortalBerth): Promise<boolean> {
   return /^berth_lease_holder 1$/m.test(await berth.process.metrics());

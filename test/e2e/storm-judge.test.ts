@@ -76,7 +76,8 @@ class Storm {
         uid,
         labels: { 'leaderworkerset.sigs.k8s.io/worker-index': leader === undefined ? '0' : '1' },
         ...(leader !== undefined && { ownerReferences: [ownedBy(`set-${leader}`)] }),
-        ...(going && { deletionTimestamp: '2026-01-01T00:00:00Z' }),
+        ...(going !== undefined && { deletionTimestamp: '2026-01-01T00:00:00Z' }),
+        ...(going === 'foreground' && { finalizers: ['foregroundDeletion'] }),
       },
       spec: { containers: [], ...(node !== undefined && { nodeName: node }) },
       status: {
@@ -178,7 +179,7 @@ interface PodFacts {
   readonly leader?: string;
   readonly node?: string;
   readonly ready?: boolean;
-  readonly going?: boolean;
+  readonly going?: 'foreground' | 'background';
   readonly unhealthy?: boolean;
 }
 
@@ -196,15 +197,15 @@ function calm(): Storm {
 }
 
 /** The first of them is hurt after 10 s and evicted a second later; 16 s after the beginning it is back elsewhere. */
-function evicted(): Storm {
+function evicted(leaderGoes: PodFacts['going'] = 'foreground'): Storm {
   return calm()
     .at(10)
     .slice('n2', lost)
     .record('a')
     .at(11)
     .call('evict', 'a')
-    .pod('a', { node: 'n1', ready: true, going: true })
-    .pod('a-w', { leader: 'a', node: 'n2', ready: true, going: true })
+    .pod('a', { node: 'n1', ready: true, going: leaderGoes })
+    .pod('a-w', { leader: 'a', node: 'n2', ready: true, going: 'background' })
     .record('a', { phase: 'leaving' })
     .at(13)
     .pod('a', { type: 'DELETED' })
@@ -249,6 +250,8 @@ t.test('the judge finds workers that are told twice', async t => {
       .call('delete-set', 'set-a').violations;
   finds(t, after(1), [/^delete-set set-a .* right after the eviction of its leader$/]);
   t.strictSame(after(11), [], 'nobody had told them');
+  const byOthers = evicted('background').at(12).call('delete-set', 'set-a').violations;
+  t.strictSame(byOthers, [], 'others had deleted the leader in background');
 });
 
 t.test('the judge finds an eviction before its record, and one without', async t => {
@@ -294,7 +297,7 @@ t.test('the judge finds an eviction of a group with nothing wrong', async t => {
     [],
   );
   t.strictSame(
-    since(storm => storm.pod('b-w', { leader: 'b', node: 'n4', going: true })),
+    since(storm => storm.pod('b-w', { leader: 'b', node: 'n4', going: 'background' })),
     [],
   );
   const nothing = /of a group with nothing wrong$/;
@@ -319,8 +322,8 @@ t.test('the judge finds an eviction of a group with nothing wrong', async t => {
   finds(t, asked(passed), [nothing], 'what has passed long ago');
   const after = calm().record('b').at(40).call('evict', 'b').at(41);
   const gone = after
-    .pod('b', { node: 'n3', going: true })
-    .pod('b-w', { leader: 'b', node: 'n4', going: true });
+    .pod('b', { node: 'n3', going: 'background' })
+    .pod('b-w', { leader: 'b', node: 'n4', going: 'background' });
   finds(t, gone.violations, [nothing], 'its own doing is no reason');
 });
 
@@ -329,7 +332,7 @@ t.test(
   async t => {
     const left = calm()
       .at(10)
-      .pod('a', { node: 'n1', going: true })
+      .pod('a', { node: 'n1', going: 'background' })
       .record('a', { signal: 'Foreign' })
       .at(12);
     t.strictSame(left.call('delete-set', 'set-a').violations, []);
@@ -368,7 +371,7 @@ t.test('the judge finds evictions that follow each other too fast, by kind', asy
         .group(uid, ['n1', uid])
         .slice(uid, lost)
         .record(uid, { serving: isServing, phase: 'leaving' });
-      storm.call('evict', uid).pod(uid, { node: 'n1', going: true });
+      storm.call('evict', uid).pod(uid, { node: 'n1', going: 'background' });
     }
     return storm.violations;
   };

@@ -84,13 +84,17 @@ function twice(calls: readonly StormCall[]): readonly string[] {
   return [...nameless, ...repeated.map(call => `${textOf(call)} was done before`)];
 }
 
-/** The garbage collector tells the workers of a leader that Berth evicted; only when it is late they are told again. */
-function toldTwice(calls: readonly StormCall[], { leaderOfSet }: Timeline): readonly string[] {
+/**
+ * The garbage collector tells the workers of a leader that Berth evicted; only when it is late they are told again. Whoever
+ * deletes the leader a moment before makes it go in background, and then nobody tells them.
+ */
+function toldTwice(calls: readonly StormCall[], { leaderOfSet, lives }: Timeline): readonly string[] {
   const evictedMs = new Map(calls.filter(({ what }) => what === 'evict').map(({ uid, atMs }) => [uid, atMs]));
   return calls
     .filter(({ what, uid, atMs }) => {
-      if (what !== 'delete-set') return false;
-      const sinceMs = atMs - (evictedMs.get(leaderOfSet.get(uid) ?? '') ?? Number.NEGATIVE_INFINITY);
+      const leader = leaderOfSet.get(uid) ?? '';
+      if (what !== 'delete-set' || lives.get(leader)?.inForeground !== true) return false;
+      const sinceMs = atMs - (evictedMs.get(leader) ?? Number.NEGATIVE_INFINITY);
       return sinceMs >= 0 && sinceMs < collectorMs;
     })
     .map(call => `${textOf(call)} right after the eviction of its leader`);

@@ -17,6 +17,8 @@ export interface Life {
   /** When it began to go, or was gone, whatever was seen first; and by which change, to tell who went first. */
   leftMs: number;
   leftVersion: number;
+  /** Seen to go with the finalizer that has the garbage collector end its dependents first. */
+  inForeground: boolean;
   /** `driver/pool/device` of all that its claims were given. */
   readonly devices: Set<string>;
 }
@@ -99,6 +101,7 @@ export function timelineOf(changes: readonly StormChange[]): Timeline {
           life.leftMs = atMs;
           life.leftVersion = Number(object.metadata.resourceVersion);
         }
+        if (leaves && object.metadata.finalizers?.includes('foregroundDeletion')) life.inForeground = true;
         ready.set(uid, !leaves && isReady(change.object), atMs);
         unhealthy.set(uid, !isGone && isUnhealthy(change.object), atMs);
         break;
@@ -173,8 +176,20 @@ function lifeOf(pod: Pod, atMs: number): Life {
   const rank = rankOf(pod);
   // Of a worker its StatefulSet for now, whose leader may be told later.
   const leaderUid = rank === 0 ? uid : rank > 0 ? ownerUidOf(pod) : '';
-  const later = { node: '', boundMs: never, leftMs: never, leftVersion: never, devices: new Set<string>() };
-  return { uid, name, namespace, bornMs: atMs, leaderUid, rank, ...later };
+  return {
+    uid,
+    name,
+    namespace,
+    bornMs: atMs,
+    leaderUid,
+    rank,
+    node: '',
+    boundMs: never,
+    leftMs: never,
+    leftVersion: never,
+    inForeground: false,
+    devices: new Set(),
+  };
 }
 
 /** Devices of the newest generation of each pool. */
