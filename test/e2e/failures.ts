@@ -40,11 +40,12 @@ export async function reportDevice(
   health: DeviceHealth,
   resource = 'nvidia.com/gpu',
   resourceID = 'gpu-3',
+  message?: string,
 ): Promise<void> {
   const { namespace = '', name = '' } = pod.metadata;
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const current = await cluster.request<Pod>('GET', path);
-  const resources = [{ resourceID, health }];
+  const resources = [{ resourceID, health, ...(message !== undefined && { message }) }];
   const reported = (current.status?.containerStatuses ?? []).map((status, i) =>
     i === 0 ? { ...status, allocatedResourcesStatus: [{ name: resource, resources }] } : status,
   );

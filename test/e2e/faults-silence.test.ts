@@ -26,8 +26,8 @@ import {
 
 t.setTimeout(400_000);
 
-/** The bed's own is for fleets so large that their leases are renewed seldom. */
-const nodeGraceSeconds = 20;
+/** The bed's own is for fleets so large that their leases are renewed seldom; much less, and a busy machine is late. */
+const nodeGraceSeconds = 40;
 const unknownAfterSeconds = 8;
 const failure = {
   ...fastFailure,
@@ -70,7 +70,7 @@ t.test('fault 19: all nodes fall silent and come back: nobody is evicted, then o
 
   const silentMs = Date.now();
   await Promise.all(names.map(name => silenceNode(cluster, name)));
-  await until('all nodes to be Unknown', 90_000, async () => (await readyCount(cluster, 'Unknown')) === 12);
+  await until('all nodes to be Unknown', 120_000, async () => (await readyCount(cluster, 'Unknown')) === 12);
   t.comment(
     `kube-controller-manager called all of them Unknown ${Date.now() - silentMs} ms after their last word`,
   );
@@ -87,7 +87,15 @@ t.test('fault 19: all nodes fall silent and come back: nobody is evicted, then o
   await until('all nodes to be Ready', 90_000, async () => (await readyCount(cluster, 'True')) === 12);
   await delay(2_000 * unknownAfterSeconds);
   await assertNothing('nobody is evicted on their return');
-  await until('the breaker to close', 2 * reviewMs, async () => !(await isTripped(cluster)));
+  let statuses = '';
+  await until(
+    () => `the breaker to close, with nodes Ready ${statuses}`,
+    2 * reviewMs,
+    async () => {
+      statuses = await readyText(cluster);
+      return !(await isTripped(cluster));
+    },
+  );
   await assertNothing('nor when the breaker closes');
 
   const victim = present(groupsOf(pods).get('llama-1')?.[1]);
@@ -105,9 +113,14 @@ t.test('fault 19: all nodes fall silent and come back: nobody is evicted, then o
 });
 
 async function readyCount(cluster: Cluster, status: string): Promise<number> {
-  return [...(await listNodes(cluster)).values()].filter(node =>
-    node.status?.conditions?.some(condition => condition.type === 'Ready' && condition.status === status),
-  ).length;
+  return (await readyText(cluster)).split(' ').filter(each => each === status).length;
+}
+
+/** What each node says of itself: `True False Unknown`. */
+async function readyText(cluster: Cluster): Promise<string> {
+  return [...(await listNodes(cluster)).values()]
+    .map(({ status }) => status?.conditions?.find(({ type }) => type === 'Ready')?.status)
+    .join(' ');
 }
 
 async function isTripped(cluster: Cluster): Promise<boolean> {
