@@ -75,7 +75,6 @@ t.test('what others write of failures is held and told, and not obeyed', async t
   await withFleet(t, cluster, named('p4d', p4dRacks({ racks: 2, hostsPerRack: 4 })));
   const freshNamespace = deviceNamespaces(t, cluster);
   await runBerth(t, cluster, { failure });
-  t.teardown(() => forgetFailures(cluster));
   t.teardown(() => halt(cluster, null));
   const namespace = await freshNamespace(t);
   await createClaimTemplate(cluster, namespace, 'gpus', [exactly('gpu', driver, { count: 2 })]);

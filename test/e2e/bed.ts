@@ -6,7 +6,7 @@ import { attachCluster, type Cluster, startCluster } from '../../hack/bed/cluste
 import type { Fleet } from '../../hack/bed/fleet-presets.ts';
 import { createFleet, deleteFleet } from '../../hack/bed/fleets.ts';
 import type { Node, Pod } from '../../src/api/kubernetes.ts';
-import { forgetExclusions } from './failures.ts';
+import { forgetExclusions, forgetFailures } from './failures.ts';
 
 /** The control plane that all files of a run share (`BERTH_BED` names its state file), or one of its own. */
 export async function openBed(t: Test): Promise<Cluster> {
@@ -34,7 +34,7 @@ export interface BerthSettings {
   readonly devices?: Readonly<Record<string, unknown>>;
 }
 
-/** Installs Berth from deploy/ and runs one replica; it ends with the test. */
+/** Installs Berth from deploy/ and runs one replica; it ends with the test, and what it has recorded with it. */
 export async function runBerth(
   t: Test,
   cluster: Cluster,
@@ -54,7 +54,9 @@ export async function runBerth(
   });
   t.teardown(async () => {
     await berth.stop();
+    // A Berth that still runs would write them again, and the next one on a shared bed would go by them.
     await forgetExclusions(cluster);
+    await forgetFailures(cluster);
   });
   return berth;
 }

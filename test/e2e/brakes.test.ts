@@ -72,7 +72,6 @@ async function tenOfSixteen(t: Test, cluster: Cluster): Promise<void> {
       excludeMinutes: 0.05,
     },
   });
-  t.teardown(() => forgetFailures(cluster));
 
   const namespace = await makeNamespace(t, cluster);
   await createLws(cluster, namespace, { name: 'llama', replicas: 5, size: 2 });
@@ -124,7 +123,6 @@ async function haltedStorm(t: Test, cluster: Cluster): Promise<void> {
       servingBurst: 1,
     },
   });
-  t.teardown(() => forgetFailures(cluster));
   t.teardown(() => halt(cluster, null));
   const namespace = await makeNamespace(t, cluster);
   const count = 8;
@@ -275,7 +273,6 @@ async function oneOfRack(t: Test, cluster: Cluster): Promise<void> {
   const berth = await runBerth(t, cluster, {
     failure: { ...fastFailure, inFlightPerDomain: 1, domainMinNodes: 100 },
   });
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster);
   // Two fill a rack. What comes back is not Ready before the test says so.
   const shape = { size: 2, annotations: inOneRack, podAnnotations: { [notReady]: 'true' } };
@@ -325,7 +322,6 @@ async function lostRack(t: Test, cluster: Cluster): Promise<void> {
   const berth = await runBerth(t, cluster, {
     failure: { ...fastFailure, nodeUnknownAfterSeconds: unknownAfterSeconds },
   });
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster);
   for (const name of ['first', 'second'])
     await createLws(cluster, namespace, { name, size: 3, annotations: inOneRack });

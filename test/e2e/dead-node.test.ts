@@ -18,7 +18,7 @@ import {
   withFleet,
 } from './bed.ts';
 import { killNode } from './dead-nodes.ts';
-import { describeCall, fastFailure, forgetFailures, listIntents, watchDestruction } from './failures.ts';
+import { describeCall, fastFailure, listIntents, watchDestruction } from './failures.ts';
 
 t.setTimeout(300_000);
 
@@ -52,7 +52,6 @@ t.test('fault 20, fault 21: dead nodes of four groups: held until fenced, then w
   const nodes = await listNodes(cluster);
   // Longer than it takes to be sure that the simulated kubelet stays silent.
   await runBerth(t, cluster, { failure: { ...fastFailure, nodeUnknownAfterSeconds: 4 } });
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster);
   for (const name of [...scenes.map(scene => scene.name), 'healthy'])
     await createLws(cluster, namespace, {

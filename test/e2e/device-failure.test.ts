@@ -15,14 +15,7 @@ import {
   waitForReady,
   withFleet,
 } from './bed.ts';
-import {
-  describeCall,
-  fastFailure,
-  forgetFailures,
-  listIntents,
-  reportDevice,
-  watchDestruction,
-} from './failures.ts';
+import { describeCall, fastFailure, listIntents, reportDevice, watchDestruction } from './failures.ts';
 
 t.setTimeout(300_000);
 
@@ -38,7 +31,6 @@ t.test('a device that stays Unhealthy', async t => {
   await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 4, hostsPerRack: 4, gpus: 8 }) });
   const nodes = await listNodes(cluster);
   await runBerth(t, cluster, { failure: fastFailure });
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster);
   await createLws(cluster, namespace, wanted);
   const before = await waitForReady(cluster, namespace, 8);

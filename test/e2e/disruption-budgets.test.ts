@@ -18,14 +18,7 @@ import {
   withFleet,
 } from './bed.ts';
 import { createBudget, evictionAnswer, keepUnready, setBudget } from './budgets.ts';
-import {
-  describeCall,
-  fastFailure,
-  forgetFailures,
-  listIntents,
-  reportDevice,
-  watchDestruction,
-} from './failures.ts';
+import { describeCall, fastFailure, listIntents, reportDevice, watchDestruction } from './failures.ts';
 
 t.setTimeout(300_000);
 
@@ -75,7 +68,6 @@ t.test('fault 34: PodDisruptionBudgets that do not allow that a group goes', asy
   await withFleet(t, cluster, { name: 'racks-of-5', nodes: racks({ racks: 5, hostsPerRack: 5, gpus: 8 }) });
   const nodes = await listNodes(cluster);
   await runBerth(t, cluster, { failure: fastFailure });
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster);
   for (const { name } of scenes)
     await createLws(cluster, namespace, {
@@ -119,8 +111,9 @@ t.test('fault 34: PodDisruptionBudgets that do not allow that a group goes', asy
   });
   // Berth looks again after 10 s at most.
   await delay(11_000);
+  const messages = await Promise.all(scenes.map(async scene => (await told(scene)).condition?.message));
   await until(
-    'a refused eviction to be asked for again',
+    () => `a refused eviction to be asked for again; told: ${messages.join('; ')}`,
     20_000,
     async () => (await calls.byBerth()).length >= 2,
   );

@@ -122,7 +122,6 @@ t.test('groups are taken out of traffic before they are evicted', async t => {
   const cluster = await openBed(t);
   await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 4, hostsPerRack: 2, gpus: 8 }) });
   const berth = await runBerth(t, cluster, { failure: fastFailure });
-  t.teardown(() => forgetFailures(cluster));
 
   await t.test('with the gate: out of service, no requests, then the eviction', async t => {
     const namespace = await makeNamespace(t, cluster);

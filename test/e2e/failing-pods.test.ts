@@ -17,14 +17,7 @@ import {
   withFleet,
 } from './bed.ts';
 import { evictionAnswer } from './budgets.ts';
-import {
-  describeCall,
-  fastFailure,
-  forgetFailures,
-  listIntents,
-  reportDevice,
-  watchDestruction,
-} from './failures.ts';
+import { describeCall, fastFailure, listIntents, reportDevice, watchDestruction } from './failures.ts';
 import { createLabelledGroup, createWorkload, nameOf, newAndReady, uidsOf } from './workloads.ts';
 
 t.setTimeout(300_000);
@@ -37,7 +30,6 @@ t.test('what fails under pods that no LeaderWorkerSet owns', async t => {
   const cluster = await openBed(t);
   await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 4, hostsPerRack: 4, gpus: 8 }) });
   await runBerth(t, cluster, { failure });
-  t.teardown(() => forgetFailures(cluster));
 
   await t.test('a group by labels goes whole, and comes back whole elsewhere', async t => {
     const namespace = await makeNamespace(t, cluster);
@@ -129,7 +121,6 @@ t.test('a pod outside groups', async t => {
   const cluster = await openBed(t);
   await withFleet(t, cluster, { name: 'small', nodes: racks({ racks: 2, hostsPerRack: 4, gpus: 8 }) });
   await runBerth(t, cluster, { failure });
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster, { 'berth.dev/mode': 'pin', 'berth.dev/singles': 'pin' });
 
   await t.test('of a Job, or bare, stays where it is', async t => {

@@ -29,7 +29,7 @@ import {
   named,
   resultsOf,
 } from './devices.ts';
-import { describeCall, fastFailure, forgetFailures, listIntents, watchDestruction } from './failures.ts';
+import { describeCall, fastFailure, listIntents, watchDestruction } from './failures.ts';
 
 t.setTimeout(600_000);
 
@@ -44,7 +44,6 @@ t.test('devices of claims that pods name fail', async t => {
   await withFleet(t, cluster, named('p4d', p4dRacks({ racks: 2, hostsPerRack: 2 })));
   const freshNamespace = deviceNamespaces(t, cluster);
   await runBerth(t, cluster, { failure });
-  t.teardown(() => forgetFailures(cluster));
   const sceneOf = async (t: Test): Promise<Scene> => {
     const namespace = await freshNamespace(t);
     await createClaim(cluster, namespace, 'named', [exactly('gpu', 'gpu.nvidia.com')]);

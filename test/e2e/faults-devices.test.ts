@@ -16,7 +16,7 @@ import {
   taintDevice,
 } from './device-scenes.ts';
 import { claiming, createClaimTemplate, deviceNamespaces, exactly, named } from './devices.ts';
-import { fastFailure, forgetFailures, reportDevice } from './failures.ts';
+import { fastFailure, reportDevice } from './failures.ts';
 
 t.setTimeout(600_000);
 
@@ -43,7 +43,6 @@ t.test('devices of claims fail', async t => {
   await withFleet(t, cluster, named('p4d', p4dRacks({ racks: 2, hostsPerRack: 4 })));
   const freshNamespace = deviceNamespaces(t, cluster);
   const berth = await runBerth(t, cluster, { failure });
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await freshNamespace(t);
   const scene = { cluster, namespace, size, patienceMs };
   await createClaimTemplate(cluster, namespace, 'gpus', [exactly('gpu', 'gpu.nvidia.com', { count: 4 })]);

@@ -38,14 +38,7 @@ import {
   resultsOf,
   selecting,
 } from './devices.ts';
-import {
-  describeCall,
-  exclusionRules,
-  fastFailure,
-  forgetFailures,
-  reportDevice,
-  watchDestruction,
-} from './failures.ts';
+import { describeCall, exclusionRules, fastFailure, reportDevice, watchDestruction } from './failures.ts';
 
 t.setTimeout(600_000);
 
@@ -73,7 +66,6 @@ t.test('sick devices are kept off new claims', async t => {
   const freshNamespace = deviceNamespaces(t, cluster);
   const berth = await runBerth(t, cluster, { failure });
   t.comment(`shortened: ${JSON.stringify(failure)}`);
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await freshNamespace(t);
   const scene: Scene = { cluster, namespace, size, patienceMs: 2_000 * unhealthySeconds };
   await createClaimTemplate(cluster, namespace, 'gpus', [exactly('gpu', 'gpu.nvidia.com', { count: 4 })]);

@@ -39,14 +39,7 @@ import {
   sayLinkState,
   spareNic,
 } from './fabric-scenes.ts';
-import {
-  describeCall,
-  exclusionRules,
-  fastFailure,
-  forgetFailures,
-  listIntents,
-  watchDestruction,
-} from './failures.ts';
+import { describeCall, exclusionRules, fastFailure, listIntents, watchDestruction } from './failures.ts';
 
 t.setTimeout(600_000);
 
@@ -87,7 +80,6 @@ t.test('what ties nodes together fails', async t => {
   await installComputeDomains(t, cluster);
   const berth = await runBerth(t, cluster, { topology, failure });
   t.comment(`shortened: ${JSON.stringify(failure)}`);
-  t.teardown(() => forgetFailures(cluster));
 
   await t.test('fault 40: a NIC goes down once: nothing; twice: it is kept off, and who has it goes', t =>
     nicDown(t, cluster, berth),

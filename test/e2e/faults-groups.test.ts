@@ -27,7 +27,6 @@ import { createBudget, evictionAnswer } from './budgets.ts';
 import {
   describeCall,
   fastFailure,
-  forgetFailures,
   listIntents,
   maintenance,
   reportDevice,
@@ -54,7 +53,6 @@ t.test('groups in the middle of something fail', async t => {
   const fleet = { name: 'racks-4', nodes: racks({ racks: 4, hostsPerRack: 4, gpus: 8 }) };
   await withFleet(t, cluster, fleet);
   await runBerth(t, cluster, { failure });
-  t.teardown(() => forgetFailures(cluster));
 
   await t.test('fault 32: a group that is half started is evicted at once', t => halfStarted(t, cluster));
   await t.test('fault 33: the owner goes while its group is away: the record is closed', t =>

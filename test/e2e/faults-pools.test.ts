@@ -42,7 +42,7 @@ import {
   release,
   resultsOf,
 } from './devices.ts';
-import { describeCall, fastFailure, forgetFailures, reportDevice, watchDestruction } from './failures.ts';
+import { describeCall, fastFailure, reportDevice, watchDestruction } from './failures.ts';
 
 t.setTimeout(600_000);
 
@@ -80,7 +80,6 @@ t.test('devices come and go as drivers publish them', async t => {
 
   async function startScene(t: Test, failure: Readonly<Record<string, unknown>>): Promise<Scene> {
     await runBerth(t, cluster, { failure, placement: { strandedAfterSeconds: 3 } });
-    t.teardown(() => forgetFailures(cluster));
     const namespace = await freshNamespace(t);
     await createClaimTemplate(cluster, namespace, 'gpus', [exactly('gpu', driver, { count: 3 })]);
     await createClaimTemplate(cluster, namespace, 'all', [exactly('gpu', driver, { count: 8 })]);

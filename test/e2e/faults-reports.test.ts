@@ -10,7 +10,7 @@ import type { DeviceId } from '../../src/cluster/devices/device.ts';
 import { createLws, groupsOf, listPods, openBed, runBerth, until, waitForReady, withFleet } from './bed.ts';
 import { devicesOf, membersOf, present, slicesOf } from './device-scenes.ts';
 import { claiming, createClaimTemplate, deviceNamespaces, exactly, named } from './devices.ts';
-import { describeCall, fastFailure, forgetFailures, listIntents, watchDestruction } from './failures.ts';
+import { describeCall, fastFailure, listIntents, watchDestruction } from './failures.ts';
 
 t.setTimeout(600_000);
 
@@ -49,7 +49,6 @@ t.test('what is told of a fault is told too often, in turns, or at the wrong tim
   const freshNamespace = deviceNamespaces(t, cluster);
   const berth = await runBerth(t, cluster, { failure });
   t.comment(`shortened: ${JSON.stringify(failure)}`);
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await freshNamespace(t);
   await createClaimTemplate(cluster, namespace, 'gpus', [exactly('gpu', driver, { count: 8 })]);
   // Each group has a node of its own.

@@ -15,14 +15,7 @@ import {
   withFleet,
 } from './bed.ts';
 import { present } from './device-scenes.ts';
-import {
-  describeCall,
-  fastFailure,
-  forgetFailures,
-  listIntents,
-  reportDevice,
-  watchDestruction,
-} from './failures.ts';
+import { describeCall, fastFailure, listIntents, reportDevice, watchDestruction } from './failures.ts';
 
 t.setTimeout(400_000);
 
@@ -54,7 +47,6 @@ t.test('fault 19: all nodes fall silent and come back: nobody is evicted, then o
   await withFleet(t, cluster, { name: 'racks-12', nodes: racks({ racks: 3, hostsPerRack: 4, gpus: 8 }) });
   await runBerth(t, cluster, { failure });
   t.comment(`shortened: ${JSON.stringify({ ...failure, nodeGraceSeconds })}`);
-  t.teardown(() => forgetFailures(cluster));
   const namespace = await makeNamespace(t, cluster);
   await createLws(cluster, namespace, { name: 'llama', replicas: 3, size: 2 });
   const pods = await waitForReady(cluster, namespace, 6);

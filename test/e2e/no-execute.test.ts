@@ -21,7 +21,6 @@ import {
 import {
   describeCall,
   fastFailure,
-  forgetFailures,
   listIntents,
   maintenance,
   taintNode,
@@ -51,7 +50,6 @@ t.test('a node is tainted NoExecute', async t => {
   await runBerth(t, cluster, {
     failure: { ...fastFailure, noExecuteAfterSeconds: 1, foreignGraceSeconds: 20 },
   });
-  t.teardown(() => forgetFailures(cluster));
   const makeScene = (t: Test, rank: number, restartPolicy: string) =>
     startGroups(t, cluster, nodes, rank, restartPolicy);
 
