@@ -13,6 +13,8 @@ export async function openBed(t: Test): Promise<Cluster> {
   const shared = process.env['BERTH_BED'];
   const cluster = shared === undefined ? await startCluster({ nodes: 'many' }) : await attachCluster(shared);
   t.teardown(() => cluster.stop());
+  // A file before this one may have ended badly.
+  await forgetFailures(cluster);
   return cluster;
 }
 
