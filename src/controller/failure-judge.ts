@@ -263,6 +263,7 @@ export class FailureJudge {
       phase: 'evicting',
       hold: undefined,
       outcome: undefined,
+      nextUid: undefined,
       times: {
         signal: Math.round(now - (nowMs() - evidence.firstSeenMs)),
         intent: Math.round(now),

@@ -74,6 +74,8 @@ export interface Intent {
   /** Why it does not go on, with what a person can do about it. */
   readonly hold: string | undefined;
   readonly outcome: IntentOutcome | undefined;
+  /** Leader UID of the incarnation that has followed; undefined unless the group has recovered. */
+  readonly nextUid: string | undefined;
   readonly times: IntentTimes;
 }
 
@@ -115,6 +117,7 @@ export function formatIntent(intent: Intent): string {
     phase: intent.phase,
     hold: intent.hold ?? null,
     outcome: intent.outcome ?? null,
+    nextUID: intent.nextUid ?? null,
     times: {
       signal: timeText(times.signal),
       intent: timeText(times.intent),
@@ -196,6 +199,8 @@ function readIntent(r: RecordReader): Intent {
     phase: r.oneOf('phase', phases),
     hold: r.field('hold') === null ? undefined : r.text('hold'),
     outcome: r.field('outcome') === null ? undefined : r.oneOf('outcome', outcomes),
+    // Records from before that was told have no such field.
+    nextUid: (r.field('nextUID') ?? null) === null ? undefined : r.uid('nextUID'),
     times: {
       signal: times.time('signal'),
       intent: times.time('intent'),

@@ -56,7 +56,13 @@ export type NextStep =
   /** Only a person can help it on. */
   | { readonly kind: 'hold'; readonly nodes: readonly string[]; readonly instruction: string }
   | { readonly kind: 'phase'; readonly phase: Exclude<IntentPhase, 'closed'>; readonly times: PhaseTimes }
-  | { readonly kind: 'close'; readonly outcome: IntentOutcome; readonly times: PhaseTimes };
+  | {
+      readonly kind: 'close';
+      readonly outcome: IntentOutcome;
+      /** Leader UID of the incarnation that has followed. */
+      readonly nextUid?: string;
+      readonly times: PhaseTimes;
+    };
 
 export type PhaseTimes = Partial<Pick<Intent['times'], 'drain' | 'evicted' | 'gone' | 'bound' | 'ready'>>;
 
@@ -130,7 +136,12 @@ function returning(intent: Intent, facts: IntentFacts): NextStep {
   const bound = next.boundRanks === size;
   const times: PhaseTimes = bound && intent.times.bound === undefined ? { bound: nowMs } : {};
   if (bound && next.readyRanks === size)
-    return { kind: 'close', outcome: 'recovered', times: { ...times, ready: nowMs } };
+    return {
+      kind: 'close',
+      outcome: 'recovered',
+      nextUid: next.leaderUid,
+      times: { ...times, ready: nowMs },
+    };
   if (times.bound !== undefined) return { kind: 'phase', phase: 'returning', times };
   return { kind: 'wait', forMs: lookAgainMs };
 }
@@ -160,6 +171,6 @@ export function stepped(
 ): Intent {
   const times = { ...intent.times, ...step.times };
   return step.kind === 'close'
-    ? { ...intent, phase: 'closed', outcome: step.outcome, hold: undefined, times }
+    ? { ...intent, phase: 'closed', outcome: step.outcome, nextUid: step.nextUid, hold: undefined, times }
     : { ...intent, phase: step.phase, hold: undefined, times };
 }

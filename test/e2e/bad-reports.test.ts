@@ -365,6 +365,7 @@ function intentOf(
     phase,
     hold: undefined,
     outcome: undefined,
+    nextUid: undefined,
     times: {
       signal: now,
       intent: now,

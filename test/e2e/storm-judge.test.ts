@@ -124,6 +124,7 @@ class Storm {
       phase: 'evicting',
       hold: undefined,
       outcome: undefined,
+      nextUid: undefined,
       times: { ...noTimes, signal: this.#nowMs, intent: this.#nowMs },
       ...change,
     };

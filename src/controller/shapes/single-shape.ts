@@ -89,15 +89,17 @@ function remakersOfSingle(cache: ClusterCache, { key, leader }: GroupView): read
   );
 }
 
-/** A pod that was not there when the eviction was decided; of several each goes to the intent whose turn it is. */
+/**
+ * A pod that was not there when the eviction was decided; of several each goes to the intent whose turn it is. One that
+ * another intent closed on is that one's, though it may have come after this one was decided.
+ */
 function successorOf(cache: ClusterCache, intent: Intent, intents: Intents): PodInfo | undefined {
-  const alike = intents()
-    .filter(({ group, phase }) => group === intent.group && phase !== 'closed')
-    .sort((a, b) => a.times.intent - b.times.intent);
-  const gone = new Set(alike.map(({ leaderUid }) => leaderUid));
+  const all = intents().filter(({ group }) => group === intent.group);
+  const alike = all.filter(({ phase }) => phase !== 'closed').sort((a, b) => a.times.intent - b.times.intent);
+  const taken = new Set([...alike.map(({ leaderUid }) => leaderUid), ...all.map(({ nextUid }) => nextUid)]);
   const known = new Set(intent.remakers.flatMap(({ kind, pods }) => (kind === 'StatefulSet' ? [] : pods)));
   const pods = [...cache.singles(intent.group)]
-    .filter(pod => !pod.terminating && !gone.has(pod.uid) && !known.has(pod.name))
+    .filter(pod => !pod.terminating && !taken.has(pod.uid) && !known.has(pod.name))
     .filter(({ controller, name }) => controller?.kind !== 'StatefulSet' || name === intent.leaderName)
     .sort((a, b) => a.createdAtMs - b.createdAtMs || (a.uid < b.uid ? -1 : 1));
   const before = alike.findIndex(({ leaderUid }) => leaderUid === intent.leaderUid);

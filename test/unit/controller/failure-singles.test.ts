@@ -1,9 +1,11 @@
 import t from 'tap';
 import { berth } from '../../../src/api/names.ts';
 import { countSingles, groupsHitBy } from '../../../src/controller/device-facts.ts';
+import { singleShape } from '../../../src/controller/shapes/single-shape.ts';
 import { type Intent, isIntentError, parseIntent } from '../../../src/failure/intent.ts';
 import type { FailureSettings } from '../../../src/failure/settings.ts';
 import { FakeCluster, type FakeClusterOptions, groupsOf, type Workload } from '../failure/fake-cluster.ts';
+import { intentOf } from '../failure/intents.ts';
 import { Replica } from '../failure/replica.ts';
 
 // Longer than it takes by far: machines may be busy.
@@ -95,6 +97,38 @@ t.test('pods that serve go one after the other, and each closes its own record',
   t.same([...cluster.destructive].sort(), [`evict ${first}`, `evict ${second}`].sort());
   t.match(intentsOf(cluster), [{ outcome: 'recovered' }, { outcome: 'recovered' }]);
   t.ok(isUp(cluster, 3));
+});
+
+t.test('a record does not close on the pod that another record has closed on', async t => {
+  const cluster = new FakeCluster([], 16, 4);
+  cluster.namespaceLabels = pinned;
+  cluster.addWorkload({ kind: 'ReplicaSet', name: 'web', replicas: 1 });
+  cluster.tick(2_000);
+  const [first = ''] = uidsOf(cluster);
+  // Both pods of before are gone, and one of two successors is there.
+  const remaker = { kind: 'ReplicaSet', name: 'web', uid: 'u', pods: ['old-a', 'old-b'] } as const;
+  const recordOf = (leaderUid: string, intentMs: number, more: Partial<Intent> = {}) =>
+    intentOf({
+      shape: 'single',
+      group: 'serving/ReplicaSet/web',
+      leaderUid,
+      remakers: [remaker],
+      phase: 'returning',
+      ...more,
+      times: { intent: intentMs, evicted: 3_000, gone: 4_000 },
+    });
+  const [a, b] = [recordOf('a', 1_000), recordOf('b', 2_000)];
+  const nextOf = (intent: Intent, ...all: readonly Intent[]) =>
+    singleShape.next(cluster.cache(), intent, () => all)?.leaderUid;
+  t.equal(nextOf(a, a, b), first, 'the one whose turn it is');
+  t.equal(nextOf(b, a, b), undefined);
+  const closed = recordOf('a', 1_000, { phase: 'closed', outcome: 'recovered', nextUid: first });
+  t.equal(nextOf(b, closed, b), undefined, 'nor once the other is closed');
+  for (const { pod } of cluster.podsMadeBy('web')) cluster.deleteInBackground(pod.metadata.uid ?? '');
+  cluster.tick(2_000);
+  const [second = ''] = uidsOf(cluster);
+  t.not(second, first);
+  t.equal(nextOf(b, closed, b), second, 'but on its own');
 });
 
 t.test('what a controller makes goes only so often', async t => {

@@ -30,6 +30,7 @@ t.test('an intent reads back as it was written', async t => {
     hold: undefined,
     phase: 'closed',
     outcome: 'recovered',
+    nextUid: 'uid-llm-0-2',
     times: { drain: 2_500, evicted: 3_000, gone: 4_000, bound: 5_000, ready: 6_123 },
   });
   const device = { driver: 'gpu.nvidia.com', pool: 'a', device: 'gpu-3' };
@@ -43,6 +44,8 @@ t.test('an intent reads back as it was written', async t => {
     t.same(parseIntent(formatIntent(intent)), intent);
   const { device: _, ...older } = JSON.parse(formatIntent(intentOf()));
   t.same(parseIntent(JSON.stringify(older)), intentOf(), 'one from before devices were told');
+  const { nextUID: _next, ...unfollowed } = older;
+  t.same(parseIntent(JSON.stringify(unfollowed)), intentOf(), 'one from before what follows was told');
   const { shape, remakers, ...lwsOnly } = older;
   t.same([shape, remakers], ['lws', []]);
   t.same(parseIntent(JSON.stringify(lwsOnly)), intentOf(), 'one from before there were other groups');
@@ -88,6 +91,7 @@ t.test('what is not exactly an intent is refused, with the field at fault', asyn
     [edited({ phase: 'gone' }), /phase/],
     [edited({ phase: 'closed' }), /outcome/],
     [edited({ outcome: 'recovered' }), /outcome/],
+    [edited({ nextUID: '../x' }), /nextUID/],
     [edited({ hold: 1 }), /hold/],
     [edited({ times: null }), /times/],
     [edited({ times: { signal: 'yesterday' } }), /times\.signal/],

@@ -28,6 +28,7 @@ export function intentOf({
     phase: 'evicting',
     hold: undefined,
     outcome: undefined,
+    nextUid: undefined,
     ...more,
     times: {
       signal: 1_000,

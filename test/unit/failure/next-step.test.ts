@@ -124,7 +124,7 @@ t.test('what comes next follows from the phase and from what is there', async t 
     [
       'all of it is Ready',
       step(returning, { old: [], next: next(2, 2) }),
-      { kind: 'close', outcome: 'recovered', times: { bound: nowMs, ready: nowMs } },
+      { kind: 'close', outcome: 'recovered', nextUid: 'new', times: { bound: nowMs, ready: nowMs } },
     ],
     [
       'an old member that is there after all is not forgotten',
@@ -178,5 +178,8 @@ t.test('a step is written with its times, and a hold ends with it', async t => {
   t.match(stepped(held, { kind: 'close', outcome: 'owner-gone', times: {} }), {
     phase: 'closed',
     outcome: 'owner-gone',
+  });
+  t.match(stepped(held, { kind: 'close', outcome: 'recovered', nextUid: 'new', times: {} }), {
+    nextUid: 'new',
   });
 });
