@@ -5,8 +5,9 @@ import type { Intent } from './intent.ts';
 
 /**
  * Sorts the pods of one group without LWS. They carry no mark of their incarnation, so the records of evictions say whose
- * those are that were evicted, and the rest belongs to the leader that was there when they were made. Pods without any
- * leader belong to the next one: nothing else would name them twice alike.
+ * those are that were evicted, and the rest belongs to the leader that was there when they were made. That may be one whose
+ * own eviction is recorded, as long as it stays: a record may be held for hours, and workers are made anew meanwhile. Pods
+ * without any leader belong to the next one: nothing else would name them twice alike.
  */
 export function labelledIncarnationsOf(
   pods: Iterable<PodInfo>,
@@ -14,7 +15,10 @@ export function labelledIncarnationsOf(
 ): readonly Incarnation[] {
   const recorded = recordedIn(intents);
   const present = [...pods].filter(pod => kindOf(pod) === 'labelled' && isThere(pod));
-  const leaders = present.filter(pod => memberRank(pod) === 0 && !recorded.has(pod.uid)).sort(byAge);
+  const held = new Set(intents.filter(isUntouched).map(({ leaderUid }) => leaderUid));
+  const leads = (pod: PodInfo): boolean =>
+    memberRank(pod) === 0 && (!recorded.has(pod.uid) || (held.has(pod.uid) && !pod.terminating));
+  const leaders = present.filter(leads).sort(byAge);
   const uidOf = (pod: PodInfo): string | undefined => {
     const known = recorded.get(pod.uid);
     if (known !== undefined || memberRank(pod) === 0) return known ?? pod.uid;
@@ -56,6 +60,11 @@ export function labelledPodsToGo(
 /** What has ended stays as an object for as long as it likes, and its controller has made another. */
 function isThere({ terminal, terminating }: PodInfo): boolean {
   return !terminal || terminating;
+}
+
+/** Nothing of it has been evicted so far. */
+function isUntouched({ phase, times }: Intent): boolean {
+  return phase === 'evicting' && times.evicted === undefined;
 }
 
 /** By pod UID the leader UID under which it was, or is being, evicted. */

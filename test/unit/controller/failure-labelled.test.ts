@@ -142,6 +142,33 @@ t.test('when others evict one member, the rest is finished, and only once', asyn
   }
 });
 
+t.test('a worker that is made anew while its group is held is looked at like the others', async t => {
+  const { cluster, replica } = await scene();
+  cluster.evictionError = new ApiError({
+    status: 429,
+    message: 'budget',
+    causes: [{ reason: 'DisruptionBudget' }],
+  });
+  memberAt(cluster, 1).unhealthy = true;
+  await replica.run(70_000, 500);
+  t.match(intentsOf(cluster), [{ phase: 'evicting', hold: /PodDisruptionBudget/ }], 'held');
+  cluster.deleteInBackground(uidsOf(cluster)[2] ?? '');
+  await replica.run(5_000);
+  const remade = memberAt(cluster, 2);
+  const node = remade.pod.spec.nodeName ?? '';
+  t.ok(isWhole(cluster, 3), 'and made anew');
+  remade.unhealthy = true;
+  await replica.run(5_000);
+  t.ok(replica.cache.excludedNodes.has(node), 'its fault is seen');
+  cluster.evictionError = undefined;
+  await replica.run(60_000, 500);
+  t.ok(isWhole(cluster, 3));
+  t.notOk(
+    membersOf(cluster).some(({ pod }) => pod.spec.nodeName === node),
+    'and its node is not used again',
+  );
+});
+
 t.test('deletes and scale-downs are no failures', async t => {
   const { cluster, replica } = await scene();
   cluster.deleteInBackground(uidsOf(cluster)[1] ?? '');

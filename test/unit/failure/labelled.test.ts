@@ -70,6 +70,29 @@ t.test('a record tells whose the evicted are, even when their leader is gone', a
   );
 });
 
+t.test('while nothing was evicted, who comes to the leader of a record is one of its own', async t => {
+  const held = recordOf('l1', ['l1', 'w1'], { phase: 'evicting', times: { evicted: undefined } });
+  const leader = member(0, 'l1');
+  const remade = member(1, 'w2', { createdAt: at(4) });
+  const whole = { leaderUid: 'l1', leads: true, pods: ['l1', 'w2'] };
+  t.same(sorted([leader, remade], [held]), [whole]);
+  const next = member(0, 'l2', { createdAt: at(5) });
+  t.same(
+    sorted([leader, remade, next], [held]),
+    [whole, { leaderUid: 'l2', leads: true, pods: ['l2'] }],
+    'not of one that came later',
+  );
+  const going = member(0, 'l1', { terminating: true });
+  t.same(
+    sorted([going, remade], [held]),
+    [{ leaderUid: 'l1', leads: true, pods: ['l1'] }],
+    'a leader that goes has none come to it',
+  );
+  t.same(sorted([leader, remade], [recordOf('l1', ['l1', 'w1'])]), [
+    { leaderUid: 'l1', leads: true, pods: ['l1'] },
+  ]);
+});
+
 t.test(
   'who came to a place of the old plan goes with the others, who waits for the new one does not',
   async t => {
