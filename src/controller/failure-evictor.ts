@@ -3,14 +3,13 @@ import { berth } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { ReservedSeat } from '../cache/seat-holds.ts';
-import { deviceKey } from '../cluster/devices/device.ts';
 import { matchesLabelSelector } from '../cluster/labels.ts';
 import type { Claims } from '../failure/claim.ts';
 import { memberRank } from '../failure/incarnation.ts';
 import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, type OldMember, stepped } from '../failure/next-step.ts';
 import { type FailureMode, type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
-import { isPreemption, type Sighting } from '../failure/signal.ts';
+import { isPreemption } from '../failure/signal.ts';
 import { controllerOf } from '../group/membership.ts';
 import type { SeatDevices } from '../group/planned-devices.ts';
 import { failureKind } from '../kube/api-errors.ts';
@@ -166,7 +165,7 @@ export class FailureEvictor {
     // An intent that was held for long was decided on another cluster, and its place is kept no more.
     const lapsed =
       intent.signal !== 'Foreign' && wallMs() - intent.times.intent >= settings.reserveMinutes * 60_000;
-    const isOther = hurt !== undefined && !isSameFault(hurt.fault, intent);
+    const isOther = hurt !== undefined && !judge.stillCallsFor(intent, hurt);
     // It was broken when that was decided, and has come back meanwhile: to take it down costs something by now.
     const servesAgain =
       hurt !== undefined && !intent.serving && judge.serves(hurt.incarnation, hurt.view.membership.size);
@@ -464,12 +463,6 @@ function later(afterMs: number): Outcome {
 
 function leaderRef({ intent }: StoredIntent): { namespace: string; name: string; uid: string } {
   return { namespace: namespaceOf(intent), name: intent.leaderName, uid: intent.leaderUid };
-}
-
-/** A sick device is one fault whatever signal tells of it now. */
-function isSameFault({ signal, device }: Sighting, intent: Intent): boolean {
-  if (device === undefined || intent.device === undefined) return signal === intent.signal;
-  return deviceKey(device) === deviceKey(intent.device);
 }
 
 function goesInForeground(leader: Pod | undefined, uid: string): boolean {

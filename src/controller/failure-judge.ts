@@ -14,7 +14,7 @@ import {
 import type { Claims } from '../failure/claim.ts';
 import { whyBudgetsForbid } from '../failure/disruption.ts';
 import type { DomainName } from '../failure/domains.ts';
-import { type Evidence, ripeInMs, tellsOf, worstOf } from '../failure/evidence.ts';
+import { type Evidence, isFaultOf, ripeInMs, tellsOf, worstOf } from '../failure/evidence.ts';
 import { type HistoryQuestion, historyOf } from '../failure/history.ts';
 import { type Incarnation, isServing, memberRank } from '../failure/incarnation.ts';
 import type { Intent } from '../failure/intent.ts';
@@ -115,20 +115,26 @@ export class FailureJudge {
 
   /** The incarnations of a group with something wrong, each with the worst of it. */
   hurtOf(key: string): readonly Hurt[] {
-    const { cache, watch, nowMs } = this.#options;
+    const { cache, nowMs } = this.#options;
     const shape = shapeOf(cache, key);
     return shape.incarnations(cache, key, this.#intents).flatMap(incarnation => {
       const view = shape.view(cache, key, incarnation);
       if (view === undefined) return [];
-      const all = watch.evidenceOf(incarnation.leaderUid);
-      // What may not evict, as on a Node that is opted out, must not hide what may.
-      const evicts = all.filter(({ sighting }) =>
-        goesAsFarAs(this.#modeOf(sighting, shape, view, incarnation), 'evict'),
-      );
-      const evidence = worstOf(evicts, nowMs()) ?? worstOf(all, nowMs());
+      const evidence = worstOf(this.#evidenceOf(shape, view, incarnation), nowMs());
       if (evidence === undefined) return [];
       return this.#hurt(shape, view, incarnation, evidence) ?? [];
     });
+  }
+
+  /** What can be acted on. What may not evict, as on a Node that is opted out, must not hide what may. */
+  #evidenceOf(shape: GroupShape, view: GroupView, incarnation: Incarnation): readonly Evidence[] {
+    const evidence = this.#options.watch
+      .evidenceOf(incarnation.leaderUid)
+      .filter(({ sighting }) => sighting.class !== 'info');
+    const evicts = evidence.filter(({ sighting }) =>
+      goesAsFarAs(this.#modeOf(sighting, shape, view, incarnation), 'evict'),
+    );
+    return evicts.length === 0 ? evidence : evicts;
   }
 
   isRipe({ evidence }: Hurt): boolean {
@@ -164,6 +170,17 @@ export class FailureJudge {
       debounceMs: 0,
     };
     return this.#hurt(shape, view, incarnation, { sighting, firstSeenMs: nowMs() });
+  }
+
+  /**
+   * Whether an intent was decided for what is wrong now, or for its like that stands still: which of two is told may change
+   * with the process. Any other must stand for its own time first, and the next place may have it, too.
+   */
+  stillCallsFor(intent: Intent, { shape, view, incarnation, fault }: Hurt): boolean {
+    const alike = this.#evidenceOf(shape, view, incarnation)
+      .map(({ sighting }) => sighting)
+      .filter(sighting => sighting.signal === fault.signal && sighting.class === fault.class);
+    return [fault, ...alike].some(sighting => isFaultOf(sighting, intent));
   }
 
   readonly #intents = () => this.#options.book.intents;
@@ -258,6 +275,7 @@ export class FailureJudge {
       class: fault.class,
       signal: fault.signal,
       cause: fault.cause,
+      entity: fault.entity,
       device: fault.device,
       serving: this.serves(incarnation, view.membership.size),
       phase: 'evicting',

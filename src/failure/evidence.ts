@@ -1,6 +1,7 @@
 import { deviceKey } from '../cluster/devices/device.ts';
 import { compareText } from '../cluster/topology.ts';
 import { BadThings } from './bad-things.ts';
+import type { Intent } from './intent.ts';
 import { isPreemption, type Sighting, type SignalClass } from './signal.ts';
 
 /** A sighting and since when it stands. */
@@ -178,4 +179,16 @@ export function keyOf({ signal, entity, device }: Pick<Sighting, 'signal' | 'ent
 /** Whether a sighting is of the same fault, and as bad or worse. */
 export function tellsOf(sighting: Sighting, fault: Sighting): boolean {
   return keyOf(sighting) === keyOf(fault) && classes.indexOf(sighting.class) <= classes.indexOf(fault.class);
+}
+
+/**
+ * Whether a sighting is of the fault that an eviction was decided for. What others have begun is one, whichever member they
+ * take away.
+ */
+export function isFaultOf(
+  sighting: Sighting,
+  { signal, entity = sighting.entity, device }: Pick<Intent, 'signal' | 'entity' | 'device'>,
+): boolean {
+  if (sighting.signal === 'Foreign') return signal === 'Foreign';
+  return keyOf(sighting) === keyOf({ signal, entity, device });
 }

@@ -66,6 +66,8 @@ export interface Intent {
   readonly class: SignalClass;
   readonly signal: SignalName;
   readonly cause: string;
+  /** What failed, as in the sighting; undefined in records from before that was told. */
+  readonly entity: string | undefined;
   /** The device that failed, where the signal tells of one. */
   readonly device: DeviceId | undefined;
   /** All members were Ready: taking the group down cost something. */
@@ -112,6 +114,7 @@ export function formatIntent(intent: Intent): string {
     class: intent.class,
     signal: intent.signal,
     cause: intent.cause,
+    entity: intent.entity ?? null,
     device: intent.device ?? null,
     serving: intent.serving,
     phase: intent.phase,
@@ -194,6 +197,7 @@ function readIntent(r: RecordReader): Intent {
     class: r.oneOf('class', classes),
     signal: r.oneOf('signal', signalNames),
     cause: r.text('cause'),
+    entity: (r.field('entity') ?? null) === null ? undefined : r.text('entity'),
     device: deviceOf(r),
     serving: r.flag('serving'),
     phase: r.oneOf('phase', phases),

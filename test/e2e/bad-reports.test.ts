@@ -360,6 +360,7 @@ function intentOf(
     class: 'certain',
     signal: 'DeviceNoSchedule',
     cause: 'somebody wrote this',
+    entity: undefined,
     device: undefined,
     serving: true,
     phase,

@@ -119,6 +119,7 @@ class Storm {
       class: 'certain',
       signal: 'DeviceNoSchedule',
       cause: 'because',
+      entity: undefined,
       device: undefined,
       serving: true,
       phase: 'evicting',

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { type Intent, isIntentError, parseIntent } from '../../../src/failure/intent.ts';
 import { ApiError } from '../../../src/kube/api-errors.ts';
 import { FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
 import { Replica } from '../failure/replica.ts';
@@ -28,3 +29,57 @@ t.test(
     t.same(cluster.destructive, ['evict uid-llm-0-1']);
   },
 );
+
+t.test(
+  'what was decided for one node is not done for another before that has failed for long enough',
+  async t => {
+    const cluster = new FakeCluster(groupsOf(1, 3), 16);
+    const replica = new Replica(cluster);
+    const causes = [{ reason: 'DisruptionBudget' }];
+    cluster.evictionError = new ApiError({ status: 429, message: 'budget', causes });
+    await replica.run(2_000);
+    const [, first = '', second = ''] = [...cluster.pods.values()].map(({ pod }) => pod.spec.nodeName);
+    cluster.setReady(first, 'Unknown');
+    await replica.run(60_000, 500);
+    t.ok(cluster.refusedEvictions > 0, 'decided, and refused by the API server');
+    cluster.setReady(first, 'True');
+    cluster.setReady(second, 'Unknown');
+    cluster.evictionError = undefined;
+    await replica.run(12_000, 500);
+    t.same(cluster.destructive, [], 'the other node may be back in a moment');
+    t.match(recordsOf(cluster), [{ phase: 'closed', outcome: 'overtaken' }]);
+    await replica.run(60_000, 500);
+    t.same(cluster.destructive, ['evict uid-llm-0-1']);
+    t.match(recordsOf(cluster), [{ cause: `node ${second} does not report` }], 'decided for that node');
+  },
+);
+
+t.test('a process that is new goes on with what was decided, though it sees another fault first', async t => {
+  for (const [name, at] of [
+    ['the first in the order of names', 1],
+    ['the last', 2],
+  ] as const) {
+    const cluster = new FakeCluster(groupsOf(1, 3), 16);
+    const replica = new Replica(cluster);
+    const causes = [{ reason: 'DisruptionBudget' }];
+    cluster.evictionError = new ApiError({ status: 429, message: 'budget', causes });
+    await replica.run(2_000);
+    const nodes = [...cluster.pods.values()].map(({ pod }) => pod.spec.nodeName ?? '');
+    cluster.setReady(nodes[at] ?? '', 'Unknown');
+    await replica.run(60_000, 500);
+    t.ok(cluster.refusedEvictions > 0, 'decided, and refused by the API server');
+    cluster.setReady(nodes[3 - at] ?? '', 'Unknown');
+    replica.kill();
+    cluster.evictionError = undefined;
+    const next = new Replica(cluster, { clock: replica.clock });
+    await next.run(5_000, 500);
+    t.same(cluster.destructive, ['evict uid-llm-0-1'], name);
+  }
+});
+
+function recordsOf(cluster: FakeCluster): readonly Intent[] {
+  return [...cluster.configMaps.values()].flatMap(({ data }) => {
+    const read = parseIntent(data?.['intent.json'] ?? '');
+    return isIntentError(read) ? [] : [read];
+  });
+}

@@ -9,7 +9,7 @@ import {
   zonesFailure,
 } from '../../../src/failure/breakers.ts';
 import { CallWindow, isFailedCall } from '../../../src/failure/call-window.ts';
-import { EvidenceLedger, ripeInMs, tellsOf, worstOf } from '../../../src/failure/evidence.ts';
+import { EvidenceLedger, isFaultOf, ripeInMs, tellsOf, worstOf } from '../../../src/failure/evidence.ts';
 import { defaultFailureSettings } from '../../../src/failure/settings.ts';
 import type { Sighting } from '../../../src/failure/signal.ts';
 import { intentOf } from './intents.ts';
@@ -40,6 +40,28 @@ t.test('evidence keeps its first sight, is ripe after its debounce, and begins a
   t.equal(ledger.update('g', [], 62_000), true);
   ledger.update('g', [sighting()], 63_000);
   t.same(left(63_000), [60_000]);
+});
+
+t.test('what an eviction was decided for is told by signal and entity, or by device', async t => {
+  const device = { driver: 'd', pool: 'p', device: 'gpu-3' };
+  const unready = { signal: 'NodeNotReady', entity: 'uid-a', device: undefined } as const;
+  const taken = { signal: 'Foreign', entity: 'uid-w1', device: undefined } as const;
+  const sick = { signal: 'DeviceUnhealthy', entity: 'd//p//gpu-3', device } as const;
+  const cases: readonly (readonly [string, Parameters<typeof isFaultOf>, boolean])[] = [
+    ['the same', [sighting(unready), unready], true],
+    ['of another node', [sighting({ ...unready, entity: 'uid-b' }), unready], false],
+    ['another signal', [sighting({ ...unready, signal: 'NodeShort' }), unready], false],
+    ['a device by another signal', [sighting({ ...sick, signal: 'DeviceNoSchedule' }), sick], true],
+    ['another device', [sighting({ ...sick, device: { ...device, device: 'gpu-4' } }), sick], false],
+    ['a member that others take', [sighting({ ...taken, entity: 'uid-w2' }), taken], true],
+    ['for a fault of its own', [sighting({ ...taken, entity: 'uid-a' }), unready], false],
+    [
+      'a record that does not say of what it was',
+      [sighting({ ...unready, entity: 'uid-b' }), { ...unready, entity: undefined }],
+      true,
+    ],
+  ];
+  for (const [name, [told, intent], wanted] of cases) t.equal(isFaultOf(told, intent), wanted, name);
 });
 
 t.test('a fault that several signals show counts one node', async t => {

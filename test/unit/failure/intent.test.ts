@@ -36,7 +36,7 @@ t.test('an intent reads back as it was written', async t => {
   const device = { driver: 'gpu.nvidia.com', pool: 'a', device: 'gpu-3' };
   for (const intent of [
     intentOf(),
-    intentOf({ hold: 'wait', phase: 'leaving', device }),
+    intentOf({ hold: 'wait', phase: 'leaving', device, entity: 'd//p//gpu-3' }),
     closed,
     labelled,
     single,
@@ -44,8 +44,12 @@ t.test('an intent reads back as it was written', async t => {
     t.same(parseIntent(formatIntent(intent)), intent);
   const { device: _, ...older } = JSON.parse(formatIntent(intentOf()));
   t.same(parseIntent(JSON.stringify(older)), intentOf(), 'one from before devices were told');
-  const { nextUID: _next, ...unfollowed } = older;
-  t.same(parseIntent(JSON.stringify(unfollowed)), intentOf(), 'one from before what follows was told');
+  const { nextUID: _next, entity: _entity, ...unnamed } = older;
+  t.same(
+    parseIntent(JSON.stringify(unnamed)),
+    intentOf(),
+    'one from before what failed and what follows was told',
+  );
   const { shape, remakers, ...lwsOnly } = older;
   t.same([shape, remakers], ['lws', []]);
   t.same(parseIntent(JSON.stringify(lwsOnly)), intentOf(), 'one from before there were other groups');
@@ -85,6 +89,7 @@ t.test('what is not exactly an intent is refused, with the field at fault', asyn
     [edited({ plan: [1] }), /plan/],
     [edited({ class: 'sure' }), /class/],
     [edited({ signal: 'toString' }), /signal/],
+    [edited({ entity: 3 }), /entity/],
     [edited({ device: 'gpu-3' }), /device must be an object/],
     [edited({ device: { driver: 'd', pool: 'p' } }), /device\.device/],
     [edited({ serving: 'yes' }), /serving/],

@@ -23,6 +23,7 @@ export function intentOf({
     class: 'certain',
     signal: 'DeviceUnhealthy',
     cause: 'device GPU-0 is unhealthy',
+    entity: undefined,
     device: undefined,
     serving: true,
     phase: 'evicting',
