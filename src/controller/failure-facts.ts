@@ -32,7 +32,10 @@ export function memberFacts(
   const returnsAlone = shape.membersReturnAlone(cache, view);
   const leaderStays = leader !== undefined && !leader.terminating && !leader.terminal;
   const living = pods.filter(pod => !pod.terminating && !pod.terminal);
-  const groupReady = isServing(incarnation, view.membership.size);
+  // What Berth takes out of traffic is not the worse for it; but a pod whose node is silent was not Ready before.
+  const isWell = ({ ready, withheld, nodeName }: PodInfo) =>
+    ready || (withheld === true && nodeAnswers(cache, nodeName));
+  const groupReady = isServing(incarnation, view.membership.size, isWell);
   const tpuSliceOf = tpuSliceReader(cache, incarnation);
   return pods.flatMap(pod => {
     const { nodeName } = pod;
@@ -145,10 +148,15 @@ export function drainMembers(
     members: new Set(staying.map(({ uid }) => uid)),
     gated: staying.flatMap(({ uid, inService, ready, nodeName }) => {
       if (inService === undefined || nodeName === undefined) return [];
-      const nodeAnswers = cache.node(nodeName)?.readyStatus === 'True';
-      return [{ uid, withdrawn: inService === 'False', ready, nodeAnswers }];
+      const withdrawn = inService === 'False';
+      return [{ uid, withdrawn, ready, nodeAnswers: nodeAnswers(cache, nodeName) }];
     }),
   };
+}
+
+/** Whether the kubelet there reports. */
+function nodeAnswers(cache: ClusterCache, nodeName: string | undefined): boolean {
+  return nodeName !== undefined && cache.node(nodeName)?.readyStatus === 'True';
 }
 
 function oldMember(cache: ClusterCache, pod: PodInfo): OldMember {

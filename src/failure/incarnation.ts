@@ -61,12 +61,19 @@ export function kindOf({ membership }: PodInfo): Membership['kind'] | undefined 
   return membership === undefined || isMembershipError(membership) ? undefined : membership.kind;
 }
 
-/** Every rank is there, Ready and stays: the group answers requests. */
-export function isServing(incarnation: Incarnation, size: number): boolean {
+/**
+ * Every rank is there, Ready and stays: the group answers requests.
+ * @param isReady where something else than Ready is asked for
+ */
+export function isServing(
+  incarnation: Incarnation,
+  size: number,
+  isReady: (pod: PodInfo) => boolean = pod => pod.ready,
+): boolean {
   const ranks = new Set<number>();
   for (const pod of incarnation.pods) {
     if (pod.terminal) continue;
-    if (!pod.ready || pod.terminating) return false;
+    if (!isReady(pod) || pod.terminating) return false;
     ranks.add(memberRank(pod) ?? -1);
   }
   return ranks.size === size;

@@ -109,7 +109,7 @@ export interface MemberFacts {
   readonly othersLive: boolean;
   /** A worker that goes comes back alone (LWS restartPolicy None). */
   readonly returnsAlone: boolean;
-  /** All members of its incarnation are there and Ready. */
+  /** All members of its incarnation are there and Ready, or would be but for Berth's own readiness gate. */
   readonly groupReady?: boolean;
   /** What its claims hold, by both kinds of claims. */
   readonly devices?: readonly AllocatedDevice[];

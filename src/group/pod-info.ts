@@ -57,6 +57,8 @@ export interface PodInfo {
   readonly ready: boolean;
   /** Only of pods with Berth's readiness gate: status of the condition behind it, empty before it was ever set. */
   readonly inService?: string;
+  /** That gate is all that keeps it from being Ready. */
+  readonly withheld?: true;
   /** kube-scheduler's last word on an unbound pod, when that was Unschedulable. */
   readonly unschedulableMessage: string | undefined;
   /** Message of Berth's own condition, to know whether it must be written again. */
@@ -214,6 +216,7 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     ...(isServiceGated(spec) && {
       inService: status?.conditions?.find(c => c.type === berth.inService)?.status ?? '',
     }),
+    ...(isWithheld(pod) && { withheld: true }),
     unschedulableMessage:
       spec.nodeName === undefined && scheduled?.status === 'False' && scheduled.reason === 'Unschedulable'
         ? (scheduled.message ?? '')
@@ -251,6 +254,18 @@ export function takesAccelerator(requests: Resources): boolean {
 
 function isServiceGated({ readinessGates = [] }: PodSpec): boolean {
   return readinessGates.some(({ conditionType }) => conditionType === berth.inService);
+}
+
+/** The kubelet calls a pod Ready when its containers are and the conditions behind all its gates are True. */
+function isWithheld({ spec: { readinessGates = [] }, status }: Pod): boolean {
+  const isTrue = (type: string) =>
+    status?.conditions?.some(c => c.type === type && c.status === 'True') ?? false;
+  const unmet = readinessGates.filter(({ conditionType }) => !isTrue(conditionType));
+  return (
+    unmet.length > 0 &&
+    unmet.every(({ conditionType }) => conditionType === berth.inService) &&
+    isTrue('ContainersReady')
+  );
 }
 
 function mayTolerateNoExecute({ effect = '' }: Toleration): boolean {

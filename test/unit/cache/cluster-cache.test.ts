@@ -129,6 +129,22 @@ t.test('pods with the readiness gate are told of, in a group or not', async t =>
   t.equal(cache.pod('p')?.inService, '', 'never set');
   cache.pods.upsert(pod([condition(berth.inService, 'False')]));
   t.equal(cache.pod('p')?.inService, 'False');
+  const runs = condition('ContainersReady', 'True');
+  const waitsForBerth = (conditions: readonly PodCondition[], others: readonly string[] = []) => {
+    const { spec, ...rest } = podOf({ name: 'p', uid: 'p', node: 'a', drained: true });
+    const readinessGates = [
+      ...(spec.readinessGates ?? []),
+      ...others.map(conditionType => ({ conditionType })),
+    ];
+    return decode({ ...rest, spec: { ...spec, readinessGates }, status: { conditions } }).withheld;
+  };
+  const out = condition(berth.inService, 'False');
+  t.equal(waitsForBerth([runs]), true, 'never set, and else it would be Ready');
+  t.equal(waitsForBerth([runs, out]), true);
+  t.equal(waitsForBerth([runs, condition(berth.inService, 'True')]), undefined, 'in service');
+  t.equal(waitsForBerth([out]), undefined, 'its containers are not ready');
+  t.equal(waitsForBerth([runs, out], ['x/other']), undefined, 'another gate, too');
+  t.equal(waitsForBerth([runs, out, condition('x/other', 'True')], ['x/other']), true);
   told();
   cache.pods.upsert(decode(group.leader({ node: 'a', drained: true })));
   t.same(told(), [`gate ${group.leaderUid()}`, group.key]);

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { DeviceAttribute } from '../../../src/api/dra.ts';
-import { nvidia } from '../../../src/api/names.ts';
+import { berth, nvidia } from '../../../src/api/names.ts';
 import { decodeComputeDomain } from '../../../src/cluster/devices/compute-domain.ts';
 import { decodeResourceClaim } from '../../../src/cluster/devices/decode-claim.ts';
 import { decodeResourceSlice } from '../../../src/cluster/devices/decode-slice.ts';
@@ -263,6 +263,24 @@ t.test('a ComputeDomain that is not ready hurts those who have its channel', asy
   cache.pods.upsert(decode({ ...worker.pod, status: { phase: 'Running' } }));
   look();
   t.same(seen(), ['ComputeDomainNotReady certain'], 'certain once the group is not Ready');
+  const drains = (containersReady: string) => {
+    const status = { phase: 'Running', conditions: [{ type: 'ContainersReady', status: containersReady }] };
+    const spec = { ...worker.pod.spec, readinessGates: [{ conditionType: berth.inService }] };
+    cache.pods.upsert(decode({ ...worker.pod, spec, status }));
+    look();
+    return seen();
+  };
+  t.same(
+    drains('True'),
+    ['ComputeDomainNotReady suspect'],
+    "not where Berth's gate alone keeps a member from it",
+  );
+  t.same(drains('False'), ['ComputeDomainNotReady certain'], 'nor where its containers are not ready');
+  const node = worker.pod.spec.nodeName ?? '';
+  cache.nodes.upsert(decodeNode(nodeOf({ name: node, gpu: 8, ready: false })));
+  drains('True');
+  t.ok(seen().includes('ComputeDomainNotReady certain'), 'nor where its node is silent');
+  cache.nodes.upsert(decodeNode(nodeOf({ name: node, gpu: 8 })));
   t.same(seen(other), []);
   t.same(say([true, true, true]), []);
 });
