@@ -12,7 +12,7 @@ export interface Summary {
   readonly mayBeEmpty: boolean;
 }
 
-/** What failed, then where the time went, then the counts in the last line. */
+/** What failed, then where the time went, then the names of what failed and the counts, for who sees the last lines only. */
 export function renderSummary(summary: Summary): string {
   const { results } = summary;
   const failed = results.filter(result => result.failed > 0).map(renderFailures);
@@ -25,6 +25,7 @@ export function renderSummary(summary: Summary): string {
     ...failed,
     renderTable(summary),
     ...(slowest.length > 0 ? [`Slowest files:\n${slowest.join('\n')}`] : []),
+    ...namesOfFailures(results),
     ...(ranNothing(summary) ? ['No test ran.'] : []),
     lastLine(summary),
   ];
@@ -57,6 +58,11 @@ function renderFailures({ name, failures }: PartResult): string {
     `FAILED ${name} (all of its output: ${name === 'e2e' ? 'out/e2e-*' : `out/${name}.log`})`,
     ...texts,
   ].join('\n\n');
+}
+
+function namesOfFailures(results: readonly PartResult[]): readonly string[] {
+  const names = results.flatMap(({ failures }) => failures.map(text => `  ${text.split('\n')[0]}`));
+  return names.length > 0 ? [`Failed:\n${names.join('\n')}`] : [];
 }
 
 function renderTable({ setUpSeconds, results }: Summary): string {

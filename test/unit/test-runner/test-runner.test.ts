@@ -139,6 +139,9 @@ set-up        0.0
 types         1.3        3        0
 unit          1.3        2        1
 
+Failed:
+  a > b
+
 5 passed, 1 failed
 `,
     );
