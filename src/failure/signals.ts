@@ -121,7 +121,9 @@ export function seeMember(facts: MemberFacts, settings: FailureSettings): readon
     if (signal.scope === 'member') return sightings(signal, signal.see(facts, settings), at);
     if (signal.scope === 'device')
       return devices.flatMap(device => {
-        const holder = { ready: pod.ready, tolerations: device.tolerations };
+        // What Berth itself takes out of traffic works still.
+        const ready = pod.ready || pod.withheld === true;
+        const holder = { ready, tolerations: device.tolerations };
         return sightings(signal, signal.see(device, settings, holder), at);
       });
     if (node === undefined) return [];

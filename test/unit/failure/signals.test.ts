@@ -262,6 +262,11 @@ t.test('each signal of a device is seen where it should be, and only there', asy
       [['DeviceMissing', 'info', 120_000]],
     ],
     [
+      "one that is gone under a pod that only Berth's own gate keeps from being Ready",
+      { ...withDevice({ state: 'missing' }), pod: { ...readyPod, ready: false, withheld: true } },
+      [['DeviceMissing', 'info', 120_000]],
+    ],
+    [
       'a pool that is being published',
       withDevice({ state: 'incomplete' }),
       [['DevicePoolIncomplete', 'info', 0]],
