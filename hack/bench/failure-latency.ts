@@ -46,7 +46,13 @@ export async function measureFailureLatency(
   nodes: number,
   context: BenchContext,
 ): Promise<readonly Figure[]> {
-  const failure = { mode: 'evict', servingEvictionsPerSecond: 10, servingBurst: 100, inFlightMin: 100 };
+  const failure = {
+    mode: 'evict',
+    servingEvictionsPerSecond: 10,
+    servingBurst: 100,
+    inFlightMin: 100,
+    inFlightPerDomain: 100,
+  };
   const start = () => startBerthOn(cluster, { config: { failure } });
   const berth = await withEnvironment(context.environment, start);
   await awaitLease(berth);
