@@ -34,7 +34,6 @@ interface Outcome {
 
 const part = 'failure-mass';
 const fullFaults = 150;
-const fullGroups = 224;
 const groupSize = 4;
 const gpusPerPod = 8;
 /** As in the fleet of part `failure`. */
@@ -77,7 +76,8 @@ export async function measureFailureMass(
   const first = await startShipped(cluster, context);
   const namespace = await makeNamespace(cluster, 'pin');
   const watch = new PodWatch(cluster, namespace);
-  const count = scaled(context, fullGroups);
+  // As many as whole racks have room for.
+  const count = Math.floor(nodes / hostsPerRack) * Math.floor(hostsPerRack / groupSize);
   context.say(`failure-mass: starting ${count} groups of ${groupSize} on ${nodes} nodes`);
   const objects = Array.from({ length: count }, (_, index) =>
     groupsObject({ name: `serve-${index}`, groups: 1, size: groupSize, gpusPerPod }, 'rack'),

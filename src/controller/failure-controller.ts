@@ -3,8 +3,9 @@ import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
 import { type Braked, rehearsed } from '../failure/brakes.ts';
-import { EvictionLine, type Waiter } from '../failure/eviction-line.ts';
+import { byUrgency, EvictionLine, type Urgency, type Waiter } from '../failure/eviction-line.ts';
 import { type FailureMode, goesAsFarAs } from '../failure/settings.ts';
+import { isPreemption } from '../failure/signal.ts';
 import { plansGroups } from '../group/owner.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { failureKind } from '../kube/api-errors.ts';
@@ -295,7 +296,8 @@ export class FailureController {
         if (!this.#acts()) return;
       }
       this.#line.leave(key);
-      for (const hurt of this.#judge.hurtOf(key)) await this.#decide(hurt);
+      const hurts = this.#judge.hurtOf(key).toSorted((a, b) => byUrgency(urgencyOf(a), urgencyOf(b)));
+      for (const hurt of hurts) await this.#decide(hurt);
       this.#patience.succeeded(key);
     } catch (error) {
       const kind = failureKind(error);
@@ -323,6 +325,8 @@ export class FailureController {
     const isRipe = this.#judge.isRipe(hurt);
     if (isRipe) report.detected(hurt);
     if (this.#holds(hurt, this.#judge.judgeNew(hurt, false))) return this.#book.keepTripped();
+    // Before anything is read: all that wait for the rate are woken by it at once.
+    if (this.#yields(hurt)) return;
     // Nothing seen so far holds it: now with what the API server says at this moment.
     const halted = await store.isHalted();
     if (halted && this.#holds(hurt, this.#judge.judgeNew(hurt, true))) return;
@@ -332,7 +336,7 @@ export class FailureController {
     const current = this.#judge.hurtOf(hurt.key).find(({ leaderUid }) => leaderUid === hurt.leaderUid);
     if (current === undefined || this.#isDone(current)) return;
     const judgement = this.#judge.judgeNew(current, halted);
-    if (this.#holds(current, judgement) || this.#yields(current)) return;
+    if (this.#holds(current, judgement)) return;
     if (!mayAct()) return;
     // Its time may have come while it was judged.
     report.detected(current);
@@ -376,24 +380,20 @@ export class FailureController {
     return true;
   }
 
-  /** Lets a group go first that waits for the rate as this one would, and is worse off. */
+  /** Lets groups go first that wait for the rate as this one would, and are worse off. Preemptions have rates of their own. */
   #yields(hurt: Hurt): boolean {
-    const { nowMs } = this.#options;
-    const first = this.#line.before(this.#waiterOf(hurt), nowMs());
-    if (first === undefined) return false;
-    this.#queue.add(`group:${first.group}`);
+    if (isPreemption(hurt.fault.signal)) return false;
+    const before = this.#line.before(this.#waiterOf(hurt), this.#options.nowMs());
+    if (before.size === 0) return false;
+    for (const group of before) this.#queue.add(`group:${group}`);
     this.#again(hurt.key, yieldMs);
     return true;
   }
 
-  #waiterOf({ key, leaderUid, incarnation, view, evidence }: Hurt): Waiter {
-    return {
-      group: key,
-      leaderUid,
-      serving: this.#judge.serves(incarnation, view.membership.size),
-      class: evidence.sighting.class,
-      firstSeenMs: evidence.firstSeenMs,
-    };
+  #waiterOf(hurt: Hurt): Waiter {
+    const { key, leaderUid, incarnation, view } = hurt;
+    const serving = this.#judge.serves(incarnation, view.membership.size);
+    return { group: key, leaderUid, serving, ...urgencyOf(hurt) };
   }
 
   #excludeNodes(): void {
@@ -410,4 +410,8 @@ export class FailureController {
   #acts(): boolean {
     return this.#holderSinceMs !== undefined && this.#options.mayAct();
   }
+}
+
+function urgencyOf({ evidence }: Hurt): Urgency {
+  return { class: evidence.sighting.class, firstSeenMs: evidence.firstSeenMs };
 }

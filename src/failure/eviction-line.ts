@@ -1,14 +1,17 @@
 import type { SignalClass } from './signal.ts';
 
+export interface Urgency {
+  readonly class: SignalClass;
+  /** Monotonic milliseconds. */
+  readonly firstSeenMs: number;
+}
+
 /** A group that only the rate of evictions holds back. */
-export interface Waiter {
+export interface Waiter extends Urgency {
   readonly group: string;
   readonly leaderUid: string;
   /** Groups that serve and groups that are broken have rates of their own. */
   readonly serving: boolean;
-  readonly class: SignalClass;
-  /** Monotonic milliseconds. */
-  readonly firstSeenMs: number;
 }
 
 /** Nobody looked at it for so long, so nobody knows whether it still waits. Each is looked at every 10 s. */
@@ -35,18 +38,19 @@ export class EvictionLine {
     this.#waiting.clear();
   }
 
-  /** The first of those that are to go before this one; undefined when it is its turn. */
-  before(own: Waiter, nowMs: number): Waiter | undefined {
-    let first: Waiter | undefined;
+  /** Groups that are to go before this one, in no order; empty when it is its turn. */
+  before(own: Waiter, nowMs: number): ReadonlySet<string> {
+    const groups = new Set<string>();
     for (const [leaderUid, { waiter, atMs }] of this.#waiting) {
       if (nowMs - atMs >= forgottenAfterMs) this.#waiting.delete(leaderUid);
-      else if (waiter.serving === own.serving && goesBefore(waiter, first ?? own)) first = waiter;
+      else if (waiter.serving === own.serving && byUrgency(waiter, own) < 0) groups.add(waiter.group);
     }
-    return first;
+    return groups;
   }
 }
 
-function goesBefore(a: Waiter, b: Waiter): boolean {
-  if (a.class !== b.class) return a.class === 'certain';
-  return a.firstSeenMs < b.firstSeenMs;
+/** Order in which what is hurt is dealt with. */
+export function byUrgency(a: Urgency, b: Urgency): number {
+  if (a.class !== b.class) return a.class === 'certain' ? -1 : 1;
+  return a.firstSeenMs - b.firstSeenMs;
 }

@@ -356,6 +356,37 @@ t.test('one preemption at a time, and no more victims than the hour allows', asy
   t.match(replica.waits.get('huge-0'), /no preemption: no more than 3 groups and pods .* within an hour$/);
 });
 
+t.test('groups that wait for the rate of failures keep no preemption waiting', async t => {
+  const failure = {
+    mode: 'evict',
+    servingEvictionsPerSecond: 0.001,
+    servingBurst: 1,
+    certainAfterSeconds: 1,
+    inFlightMin: 100,
+    inFlightPerOwner: 100,
+    inFlightPerDomain: 100,
+  } as const;
+  const { cluster, replica } = await fullFleet({ failure });
+  const high = groupsOf(2, 2, 'high');
+  for (const group of high) cluster.arrive(group, 200);
+  await replica.run(60_000);
+  const [first = '', second = ''] = high.map(group => nodesOf(cluster, group)[1]);
+  cluster.setTaint(first, 'example.com/sick');
+  await replica.run(3_000);
+  cluster.setTaint(second, 'example.com/sick');
+  await replica.run(3_000);
+  t.ok(
+    replica.events.some(text => /other groups were evicted only just now/.test(text)),
+    'control: a failure is held by the rate',
+  );
+  const before = cluster.destructive.length;
+  const big = bigGroup();
+  cluster.arrive(big, 100);
+  await replica.run(60_000);
+  t.ok(cluster.destructive.length > before, 'others are evicted for it meanwhile');
+  t.ok(isPlaced(cluster, big));
+});
+
 t.test('after one that came to nothing it waits, longer each time', async t => {
   const { cluster, replica } = await fullFleet({ settings: { keepPlaceSeconds: 10 } });
   cluster.evictionError = new ApiError({

@@ -14,7 +14,7 @@ import {
 import { PreemptionReport } from '../../../src/controller/preemption-report.ts';
 import { WaitingList } from '../../../src/controller/waiting-list.ts';
 import type { PreemptionMode } from '../../../src/failure/claim.ts';
-import { defaultFailureSettings } from '../../../src/failure/settings.ts';
+import { defaultFailureSettings, type FailureSettings } from '../../../src/failure/settings.ts';
 import type { ApiClient, ApiRequest } from '../../../src/kube/api-client.ts';
 import { ExclusionStore } from '../../../src/kube/exclusion-store.ts';
 import { IntentStore } from '../../../src/kube/intent-store.ts';
@@ -28,6 +28,8 @@ import { FakeClock } from '../kube/fake-clock.ts';
 export interface PreemptionReplicaOptions {
   readonly mode?: PreemptionMode;
   readonly settings?: Partial<PreemptionControllerOptions['settings']>;
+  /** With it failures evict, too, and there is another place for whoever asks. */
+  readonly failure?: Partial<FailureSettings>;
   readonly clock?: FakeClock;
 }
 
@@ -51,7 +53,7 @@ export class PreemptionReplica {
 
   constructor(
     cluster: FakeCluster,
-    { mode = 'evict', settings = {}, clock = new FakeClock() }: PreemptionReplicaOptions = {},
+    { mode = 'evict', settings = {}, failure, clock = new FakeClock() }: PreemptionReplicaOptions = {},
   ) {
     this.#cluster = cluster;
     this.clock = clock;
@@ -118,7 +120,7 @@ export class PreemptionReplica {
     });
     this.failure = new FailureController({
       cache,
-      settings: { ...defaultFailureSettings, newHolderSeconds: 0 },
+      settings: { ...defaultFailureSettings, newHolderSeconds: 0, ...failure },
       claims: { mode, of: uid => this.preemption.claimOf(uid) },
       store: intents,
       exclusionStore: new ExclusionStore(client, 1_000),
@@ -148,7 +150,10 @@ export class PreemptionReplica {
       apiCalls: () => ({ total: 0, failed: 0 }),
       apiBackForMs: () => Number.POSITIVE_INFINITY,
       mayAct,
-      planAgain: () => ({ kind: 'undecided', reason: 'nobody asks' }),
+      planAgain: ({ membership }) =>
+        failure === undefined
+          ? { kind: 'undecided', reason: 'nobody asks' }
+          : { kind: 'plan', nodes: Array(membership.size).fill('spare'), level: 0, domain: [] },
       makeQueue,
       makeGateQueue: makeQueue,
     });
