@@ -4,6 +4,7 @@ import type { GroupView } from '../cache/group-view.ts';
 import type { DeviceId } from '../cluster/devices/device.ts';
 import { type Braked, rehearsed } from '../failure/brakes.ts';
 import { byUrgency, EvictionLine, type Urgency, type Waiter } from '../failure/eviction-line.ts';
+import type { Evidence } from '../failure/evidence.ts';
 import { type FailureMode, goesAsFarAs } from '../failure/settings.ts';
 import { isPreemption } from '../failure/signal.ts';
 import { plansGroups } from '../group/owner.ts';
@@ -313,7 +314,8 @@ export class FailureController {
   /** What was held and is well by now, and how things stand. */
   #publish(): void {
     const { report } = this.#options;
-    for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).length === 0) report.healed(uid);
+    const isWell = ({ sighting }: Evidence) => sighting.class === 'info';
+    for (const uid of report.heldLeaders()) if (this.#watch.evidenceOf(uid).every(isWell)) report.healed(uid);
     report.publish(this.#book.intents, this.#watch.countsBySignal());
   }
 

@@ -137,6 +137,19 @@ t.test('a rule that means all devices evicts one by one once it is confirmed', a
   t.equal(cluster.destructive.length, 1, 'the next one of that owner waits for the first');
 });
 
+t.test('a group that was held is well once what is left is only noted', async t => {
+  const { cluster, replica } = start(1, 20);
+  replica.room = false;
+  await replica.run(2_000);
+  const node = nodeOf(cluster, 0);
+  cluster.publish(node, deviceNames, { 'gpu-1': lost });
+  await replica.run(10_000);
+  t.same(replica.brakes, ['plan-first'], 'control');
+  cluster.publish(node, deviceNames, { 'gpu-1': { ...lost, effect: 'None' } });
+  await replica.run(30_000, 1_000);
+  t.same(replica.brakes, []);
+});
+
 t.test('a rule about one device is certain, and what it does ends with it', async t => {
   const { cluster, replica } = start(2, 20);
   await replica.run(2_000);
