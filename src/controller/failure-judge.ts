@@ -8,6 +8,7 @@ import {
   type BrakeName,
   brakesOnBegun,
   brakesOnNew,
+  isTooWide,
   needsPlan,
   rehearsed,
 } from '../failure/brakes.ts';
@@ -126,7 +127,10 @@ export class FailureJudge {
     });
   }
 
-  /** What can be acted on. What may not evict, as on a Node that is opted out, must not hide what may. */
+  /**
+   * What can be acted on. What may not evict, as on a Node that is opted out, must not hide what may; and what is held for
+   * its own sake, maybe for hours, must not hide what is not.
+   */
   #evidenceOf(shape: GroupShape, view: GroupView, incarnation: Incarnation): readonly Evidence[] {
     const evidence = this.#options.watch
       .evidenceOf(incarnation.leaderUid)
@@ -134,7 +138,22 @@ export class FailureJudge {
     const evicts = evidence.filter(({ sighting }) =>
       goesAsFarAs(this.#modeOf(sighting, shape, view, incarnation), 'evict'),
     );
-    return evicts.length === 0 ? evidence : evicts;
+    if (evicts.length <= 1) return evicts.length === 0 ? evidence : evicts;
+    const free = evicts.filter(({ sighting }) => !this.#isHeldItself(sighting, shape, incarnation));
+    return free.length === 0 ? evicts : free;
+  }
+
+  /** Whether a brake that is about this fault alone holds it. */
+  #isHeldItself({ device, origin }: Sighting, shape: GroupShape, incarnation: Incarnation): boolean {
+    const { cache, settings, whyInUse } = this.#options;
+    if (origin !== undefined && isTooWide(this.#census.blastOf(origin), this.#groupsAs(shape), settings))
+      return true;
+    return device !== undefined && whyInUse(device, isGivenByName(cache, incarnation, device)) !== undefined;
+  }
+
+  /** Of how many groups there are a share is reckoned: it is not the larger for single pods, of which there may be thousands. */
+  #groupsAs({ kind }: GroupShape): number {
+    return kind === 'single' ? this.#census.groups + this.#census.singles : this.#census.groups;
   }
 
   isRipe({ evidence }: Hurt): boolean {
@@ -409,8 +428,7 @@ export class FailureJudge {
     const ofCluster = this.#clusterFacts(question, halted, begun);
     return {
       ...ofCluster,
-      // A share of the groups is not the larger for single pods, of which there may be thousands.
-      groups: shape.kind === 'single' ? ofCluster.groups + this.#census.singles : ofCluster.groups,
+      groups: this.#groupsAs(shape),
       ownerCanSpare: this.#ownerCanSpare(view.membership),
       domains: this.#census.domainFacts(this.#domainsOf(incarnation), ofCluster.history.inFlightByDomain),
       mode,

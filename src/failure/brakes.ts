@@ -256,11 +256,10 @@ export const brakes: readonly Brake[] = [
     stopsBegun: true,
     stopsDoomed: false,
     holds: 'failures',
-    check: ({ blast, groups, settings }) => {
-      if (blast === undefined || blast.isConfirmed) return undefined;
-      const limit = Math.max(settings.blastMaxGroups, Math.floor(settings.blastMaxShare * groups));
-      return blast.groupsHit > limit ? hold(blastText(blast.origin), lookAgainMs) : undefined;
-    },
+    check: ({ blast, groups, settings }) =>
+      blast !== undefined && isTooWide(blast, groups, settings)
+        ? hold(blastText(blast.origin), lookAgainMs)
+        : undefined,
   },
   {
     // Its next place could be the same device.
@@ -359,6 +358,15 @@ export const brakes: readonly Brake[] = [
     check: ({ settings }) => (settings.dryRun ? hold('evictions are in dry run', lookAgainMs) : undefined),
   },
 ];
+
+/** Whether the one object behind a fault hits more groups than it may, and nobody has said that this is meant. */
+export function isTooWide(
+  { groupsHit, isConfirmed }: BlastFacts,
+  groups: number,
+  { blastMaxGroups, blastMaxShare }: FailureSettings,
+): boolean {
+  return !isConfirmed && groupsHit > Math.max(blastMaxGroups, Math.floor(blastMaxShare * groups));
+}
 
 /** What they hold is thought through to the end first, so that it can be told what would be done. */
 export const rehearsed: readonly BrakeName[] = ['maintenance-window', 'dry-run'];

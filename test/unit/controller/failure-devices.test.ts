@@ -150,6 +150,30 @@ t.test('a group that was held is well once what is left is only noted', async t 
   t.same(replica.brakes, []);
 });
 
+t.test('what is held for its own sake hides nothing that is not', async t => {
+  const settings = {
+    suspectAfterSeconds: 2,
+    nodeNotReadyAfterSeconds: 2,
+    excludeShare: 0,
+    deviceMinCount: 1_000,
+    deviceMassMinCount: 1_000,
+  };
+  const { cluster, replica } = start(1, 20, { settings });
+  await replica.run(1_000);
+  const node = nodeOf(cluster, 0);
+  // The one device that may be kept off in spite of the share.
+  cluster.publish('n19', deviceNames, { 'gpu-7': odd });
+  await replica.run(6_000);
+  const [member] = cluster.groups.flatMap(group => cluster.podsOf(group)).filter(({ rank }) => rank === 1);
+  if (member === undefined) throw new Error('no such member');
+  member.unhealthy = true;
+  await replica.run(80_000, 500);
+  t.same([cluster.destructive, replica.brakes], [[], ['exclusion']], 'control: its device stays in use');
+  cluster.setReady(node, 'False');
+  await replica.run(20_000, 500);
+  t.same(cluster.destructive, ['evict uid-llm-0-1'], 'for its node');
+});
+
 t.test('a rule about one device is certain, and what it does ends with it', async t => {
   const { cluster, replica } = start(2, 20);
   await replica.run(2_000);
