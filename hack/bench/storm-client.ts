@@ -7,17 +7,22 @@ import type { Change } from '../simulator/object-store.ts';
 import { Refusal } from '../simulator/refusal.ts';
 import type { ResourceApi } from '../simulator/resource-api.ts';
 
+/** Work of another process than Berth's, of which the processor time is not Berth's. */
+export type OfOthers = <T>(work: () => T) => T;
+
 /**
  * A simulated API server reached without a network: watches bring the bytes that a real one sends, and requests go out and
- * come back as JSON.
+ * come back as JSON. What the server does with a request is the work of others; to write and to read what is sent is not.
  */
 export class StormClient implements ApiClient {
   readonly #api: ResourceApi;
+  readonly #ofOthers: OfOthers;
   #requests = 0;
   #unread = 0;
 
-  constructor(api: ResourceApi) {
+  constructor(api: ResourceApi, ofOthers: OfOthers) {
     this.#api = api;
+    this.#ofOthers = ofOthers;
   }
 
   /** Requests without answer and watch events that nobody has taken yet. */
@@ -26,16 +31,18 @@ export class StormClient implements ApiClient {
   }
 
   async request<T>({ method, path, query = {}, body, contentType = '' }: ApiRequest): Promise<T> {
+    const sent = body === undefined ? undefined : JSON.stringify(body);
     // Nobody reads them here, and they would fill the memory: a real API server forgets them after an hour.
-    if (method === 'POST' && path.endsWith('/events')) return copyOf<T>(body);
+    if (method === 'POST' && path.endsWith('/events')) return readJson<T>(sent ?? 'null');
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query))
+      if (value !== undefined) search.set(name, String(value));
+    const answered = (read: unknown) =>
+      answer(this.#api, { method, path: `${path}?${search}`, contentType, body: read });
     this.#requests += 1;
     try {
-      const search = new URLSearchParams();
-      for (const [name, value] of Object.entries(query))
-        if (value !== undefined) search.set(name, String(value));
-      const sent = body === undefined ? undefined : copyOf(body);
-      const object = await answer(this.#api, { method, path: `${path}?${search}`, contentType, body: sent });
-      return copyOf<T>(object);
+      const object = await this.#ofOthers(() => answered(sent === undefined ? undefined : readJson(sent)));
+      return readJson<T>(this.#ofOthers(() => JSON.stringify(object)));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       const { status, reason, message, causes } = error;
@@ -72,7 +79,7 @@ export class StormClient implements ApiClient {
   }
 }
 
-function copyOf<T>(value: unknown): T {
-  const copy: T = JSON.parse(JSON.stringify(value));
-  return copy;
+function readJson<T>(text: string): T {
+  const value: T = JSON.parse(text);
+  return value;
 }

@@ -6,7 +6,7 @@ import { ObjectStore, parseObject } from '../simulator/object-store.ts';
 import { nameOf, ResourceApi } from '../simulator/resource-api.ts';
 import { SimulatedClock } from './simulated-clock.ts';
 import { type StormBerth, startStormBerth } from './storm-berth.ts';
-import { StormClient } from './storm-client.ts';
+import { type OfOthers, StormClient } from './storm-client.ts';
 import { StormSignals } from './storm-signals.ts';
 import { writeStormWorld } from './storm-world.ts';
 
@@ -22,8 +22,10 @@ export interface StormStart {
 
 /** What it sends back for each window of simulated time. */
 export interface StormWindow {
-  /** Processor seconds that Berth took, those of the simulated API server for its requests included. */
+  /** Processor seconds that Berth took. */
   readonly cpuSeconds: number;
+  /** What the simulated API server and controllers took, and the sources of the signals. */
+  readonly othersCpuSeconds: number;
   /** In use after a collection at the end, by Berth and the simulated API server. */
   readonly heapBytes: number;
   readonly residentBytes: number;
@@ -45,20 +47,26 @@ const podEndMs = 1_500;
 const rememberedChanges = 1_000;
 const microsPerSecond = 1_000_000;
 
-/** Processor seconds of this process but for those of the work that is left out. */
+/** Processor seconds of this process, those of the work that is left out by themselves. */
 class CpuMeter {
-  #leftOut = 0;
+  #leftOutMicros = 0;
 
   get seconds(): number {
     const { user, system } = process.cpuUsage();
-    return (user + system - this.#leftOut) / microsPerSecond;
+    return (user + system - this.#leftOutMicros) / microsPerSecond;
   }
 
-  leaveOut(work: () => void): void {
+  get leftOutSeconds(): number {
+    return this.#leftOutMicros / microsPerSecond;
+  }
+
+  /** Must not be called from within `work`, and counts that part of it alone which is done when it returns. */
+  leaveOut<T>(work: () => T): T {
     const before = process.cpuUsage();
-    work();
+    const result = work();
     const { user, system } = process.cpuUsage(before);
-    this.#leftOut += user + system;
+    this.#leftOutMicros += user + system;
+    return result;
   }
 }
 
@@ -71,26 +79,25 @@ async function play(start: StormStart): Promise<StormResult> {
   const store = new ObjectStore(rememberedChanges);
   const api = new ResourceApi(store, new Admission(store));
   const world = writeStormWorld(store, start.hosts);
-  endDeletedPods(api, clock);
-  startGarbageCollector(api);
-  const heapBytesBefore = heapInUse();
-  const berth = await startStormBerth(new StormClient(api), clock);
-  const signals = new StormSignals(store, world, mulberry32(seed));
   const cpu = new CpuMeter();
+  const ofOthers = cpu.leaveOut.bind(cpu);
+  endDeletedPods(api, clock, ofOthers);
+  startGarbageCollector(api, work => setImmediate(() => ofOthers(work)));
+  const heapBytesBefore = heapInUse();
+  const berth = await startStormBerth(new StormClient(api, ofOthers), clock);
+  const signals = new StormSignals(store, world, mulberry32(seed));
   const run = (seconds: number) =>
     playSeconds(seconds, start.signalsPerSecond, { berth, signals, clock, cpu });
   await run(start.warmUpSeconds);
   const windows: StormWindow[] = [];
   cpu.leaveOut(heapInUse);
   for (let played = 0; played < start.seconds; played += start.windowSeconds) {
-    const before = cpu.seconds;
+    const before = { own: cpu.seconds, others: cpu.leftOutSeconds };
     await run(start.windowSeconds);
-    const cpuSeconds = cpu.seconds - before;
-    let heapBytes = 0;
-    cpu.leaveOut(() => {
-      heapBytes = heapInUse();
-    });
-    windows.push({ cpuSeconds, heapBytes, residentBytes: process.memoryUsage.rss() });
+    const cpuSeconds = cpu.seconds - before.own;
+    const othersCpuSeconds = cpu.leftOutSeconds - before.others;
+    const heapBytes = cpu.leaveOut(heapInUse);
+    windows.push({ cpuSeconds, othersCpuSeconds, heapBytes, residentBytes: process.memoryUsage.rss() });
   }
   const metrics = await berth.metrics.registry.metrics();
   return { groups: world.pods.length / 4, heapBytesBefore, windows, metrics };
@@ -126,7 +133,7 @@ function heapInUse(): number {
 }
 
 /** All that kubelets do here: a pod that was told to go is gone after a moment. Nobody makes it anew. */
-function endDeletedPods(api: ResourceApi, clock: SimulatedClock): void {
+function endDeletedPods(api: ResourceApi, clock: SimulatedClock, ofOthers: OfOthers): void {
   const going = new Set<string>();
   api.store.subscribe(({ resource, type, text }) => {
     // Most changes are about other things, and to parse them all would be work that is not Berth's.
@@ -135,9 +142,10 @@ function endDeletedPods(api: ResourceApi, clock: SimulatedClock): void {
     const { uid = '', deletionTimestamp } = pod.metadata;
     if (deletionTimestamp === undefined || going.has(uid)) return;
     going.add(uid);
-    clock.setTimer(podEndMs, () => {
+    const end = () => {
       const isThere = api.store.read('pods', nameOf(pod))?.metadata.uid === uid;
       if (isThere) api.remove(resourceTypes.pods, nameOf(pod), { uid, gracePeriodSeconds: 0 });
-    });
+    };
+    clock.setTimer(podEndMs, () => ofOthers(end));
   });
 }

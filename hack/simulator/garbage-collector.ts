@@ -4,6 +4,7 @@ import { parseObject } from './object-store.ts';
 import { foregroundDeletion, nameOf, type ResourceApi } from './resource-api.ts';
 
 const ownerTypes = [resourceTypes.leaderworkersets, resourceTypes.statefulsets, resourceTypes.pods];
+const owners: ReadonlySet<string> = new Set(ownerTypes.map(({ resource }) => resource));
 const dependentTypes = [resourceTypes.statefulsets, resourceTypes.pods];
 
 interface Dependent {
@@ -15,13 +16,18 @@ interface Dependent {
  * Deletes what a deleted object controlled, like kube-controller-manager's collector: in background after its owner is
  * gone, in foreground before that. A controller reference is taken to block its owner, as all those of LWS and of the
  * StatefulSet controller do.
+ *
+ * @param soon runs each piece of its work, but not inside the write that told of it
  */
-export function startGarbageCollector(api: ResourceApi): () => void {
-  return api.store.subscribe(({ type, text }) => {
+export function startGarbageCollector(
+  api: ResourceApi,
+  soon: (work: () => void) => void = setImmediate,
+): () => void {
+  return api.store.subscribe(({ type, resource, text }) => {
+    if (!owners.has(resource)) return;
     const object = parseObject(text);
-    // Not inside the write that told us.
-    if (type === 'DELETED') setImmediate(() => collect(api, object));
-    else if (isInForeground(object)) setImmediate(() => advance(api));
+    if (type === 'DELETED') soon(() => collect(api, object));
+    else if (isInForeground(object)) soon(() => advance(api));
   });
 }
 
