@@ -26,7 +26,7 @@ import {
   decodeResourceClaim,
   decodeResourceClaimTemplate,
 } from './cluster/devices/decode-claim.ts';
-import { decodeResourceSlice } from './cluster/devices/decode-slice.ts';
+import { decodeSliceAgain } from './cluster/devices/decode-slice.ts';
 import type { DeviceSlice } from './cluster/devices/device.ts';
 import { decodeTaintRule, type TaintRuleRecord } from './cluster/devices/taint-rules.ts';
 import { decodeNode } from './cluster/node-info.ts';
@@ -85,7 +85,7 @@ export function makeReflectors(options: BerthOptions, cache: ClusterCache) {
     reflect<ResourceSlice, DeviceSlice>(
       'resourceslices',
       `${resourceApi}/resourceslices`,
-      decodeResourceSlice,
+      decodeSliceAgain,
       cache.resourceSlices,
     ),
     reflect<DeviceClass, DeviceClassRecord>(
@@ -137,7 +137,7 @@ function reflectorsWith({ client, metrics, log }: BerthOptions) {
   return <Raw extends KubernetesObject, T>(
     resource: string,
     path: string,
-    decode: (raw: Raw) => T,
+    decode: (raw: Raw, before?: T) => T,
     sink: ObjectSink<T>,
     query?: Readonly<Record<string, string>>,
   ) =>

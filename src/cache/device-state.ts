@@ -59,7 +59,8 @@ export class DeviceState {
   /** By node; what takers change is kept apart from what slices change, for it changes far more often. */
   readonly #pools = new Map<string, { readonly labels: NodeRecord['labels']; readonly pools: NodePools }>();
   readonly #infos = new Map<string, { readonly pools: NodePools; readonly info: NodeDeviceInfo }>();
-  readonly #poolStates = new Map<string, PoolState>();
+  /** By driver and pool: asked for each device that is looked at, so nothing is put together for the question. */
+  readonly #poolStates = new Map<string, Map<string, PoolState>>();
   /** Pools of which slices have come, gone or changed since the last question, by key. */
   #changedPools = new Map<string, { readonly driver: string; readonly pool: string }>();
   #catalog: DeviceCatalog | undefined;
@@ -102,10 +103,13 @@ export class DeviceState {
     return this.#catalog;
   }
 
-  putSlice(slice: DeviceSlice): void {
+  /** False when it is the slice that is there: drivers tell again and again how things are. */
+  putSlice(slice: DeviceSlice): boolean {
+    if (this.#published.get(slice.name) === slice) return false;
     this.#published.set(slice.name, slice);
     this.#putSlice(slice);
     this.#grew = true;
+    return true;
   }
 
   removeSlice(name: string): boolean {
@@ -259,11 +263,11 @@ export class DeviceState {
 
   /** What the slices of a pool say together, rules included; undefined when there is none of it. */
   poolState(driver: string, pool: string): PoolState | undefined {
-    const key = poolKey(driver, pool);
-    const known = this.#poolStates.get(key);
+    const ofDriver = this.#poolStates.get(driver) ?? new Map<string, PoolState>();
+    const known = ofDriver.get(pool);
     if (known !== undefined) return known;
     const state = poolStateOf(this.#slices.ofPool(driver, pool));
-    if (state !== undefined) this.#poolStates.set(key, state);
+    if (state !== undefined) this.#poolStates.set(driver, ofDriver.set(pool, state));
     return state;
   }
 
@@ -432,7 +436,7 @@ export class DeviceState {
   #sliceChanged(slice: DeviceSlice): void {
     const { driver, pool } = slice;
     this.#hardwareVersion++;
-    this.#poolStates.delete(poolKey(driver, pool));
+    this.#poolStates.get(driver)?.delete(pool);
     this.#changedPools.set(poolKey(driver, pool), { driver, pool });
     this.#slicesChangedAt(slice.reach);
     for (const { reach } of this.#slices.ofPool(driver, pool)) this.#slicesChangedAt(reach);

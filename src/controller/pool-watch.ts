@@ -41,7 +41,7 @@ export class PoolWatch {
   /** Pools without slices now, by driver. */
   readonly #withdrawn = new Map<string, Set<string>>();
   readonly #alerts: DownAlerts;
-  /** A device is one object as long as its slice does not change, and all of them are looked at now and then. */
+  /** A device is one object as long as it does not change, and all of them are looked at now and then. */
   readonly #reports = new WeakMap<Device, ReturnType<typeof readDownReports>>();
 
   constructor(options: PoolWatchOptions) {

@@ -22,7 +22,7 @@ export interface ReflectorOptions<T, Raw> {
    * Keeps what is needed of an object; undefined leaves the object out. Objects of lists have `apiVersion` and `kind`
    * here, as those of watches do. When it throws, the object is left out, counted and logged.
    */
-  readonly decode: (raw: Raw) => T | undefined;
+  readonly decode: (raw: Raw, before?: T) => T | undefined;
   readonly sink: ReflectorSink<T>;
   readonly log: Logger;
   readonly clock?: Clock | undefined;

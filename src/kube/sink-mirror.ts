@@ -16,7 +16,8 @@ export interface ReflectorSink<T> {
 
 export interface SinkMirrorOptions<T, Raw> {
   readonly resource: string;
-  readonly decode: (raw: Raw) => T | undefined;
+  /** `before` is the object as it was read last, of which parts may be kept. */
+  readonly decode: (raw: Raw, before?: T) => T | undefined;
   readonly sink: ReflectorSink<T>;
   readonly log: Logger;
   readonly onDecodeError: () => void;
@@ -47,8 +48,9 @@ export class SinkMirror<T, Raw> {
     this.#decodeErrors = 0;
     return {
       add: raw => {
-        const object = this.#decode(raw);
-        if (object !== undefined) listed.set(keyOf(raw), object);
+        const key = keyOf(raw);
+        const object = this.#decode(raw, this.#known.get(key));
+        if (object !== undefined) listed.set(key, object);
       },
       commit: () => {
         this.#known = listed;
@@ -58,8 +60,8 @@ export class SinkMirror<T, Raw> {
   }
 
   upsert(raw: Raw): void {
-    const object = this.#decode(raw);
     const key = keyOf(raw);
+    const object = this.#decode(raw, this.#known.get(key));
     if (object === undefined) {
       this.#remove(key, undefined);
       return;
@@ -70,7 +72,7 @@ export class SinkMirror<T, Raw> {
 
   /** `raw` is the last state of a deleted object. */
   remove(raw: Raw): void {
-    this.#remove(keyOf(raw), this.#decode(raw));
+    this.#remove(keyOf(raw), this.#decode(raw, undefined));
   }
 
   #remove(key: string, last: T | undefined): void {
@@ -80,9 +82,9 @@ export class SinkMirror<T, Raw> {
     this.#options.sink.remove(last ?? known);
   }
 
-  #decode(raw: Raw): T | undefined {
+  #decode(raw: Raw, before: T | undefined): T | undefined {
     try {
-      return this.#options.decode(raw);
+      return this.#options.decode(raw, before);
     } catch (error) {
       this.#decodeErrors += 1;
       this.#options.onDecodeError();

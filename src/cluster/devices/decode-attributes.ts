@@ -15,14 +15,19 @@ export function qualifiedName(name: string, driver: string): string {
  * Attributes by qualified name. Where a slice has a name both with and without the driver's domain, the one with it
  * counts, as in lookupAttribute of the structured allocator. An attribute of a kind that is not known yet is left out:
  * nothing can match it.
+ *
+ * @param before what the device had before; it is what comes back when it still has the same
  * @throws DeviceFormatError
  */
 export function attributesFrom(
   raw: unknown,
   field: string,
   driver: string,
+  before?: ReadonlyMap<string, AttributeValue>,
 ): ReadonlyMap<string, AttributeValue> {
-  const entries = Object.entries(recordAt(raw, field));
+  const record = recordAt(raw, field);
+  if (before !== undefined && areAsBefore(record, driver, before)) return before;
+  const entries = Object.entries(record);
   if (entries.length === 0) return noAttributes;
   return attributeMaps.get(`${driver} ${JSON.stringify(raw)}`, () => {
     const attributes = new Map<string, AttributeValue>();
@@ -34,6 +39,29 @@ export function attributesFrom(
     }
     return attributes;
   });
+}
+
+/** False also where it would take long to tell. */
+function areAsBefore(
+  record: Readonly<Record<string, unknown>>,
+  driver: string,
+  before: ReadonlyMap<string, AttributeValue>,
+): boolean {
+  let left = before.size;
+  for (const name in record) {
+    const known = before.get(qualifiedName(name, driver));
+    if (known === undefined || !isAsBefore(record[name], known)) return false;
+    left -= 1;
+  }
+  return left === 0;
+}
+
+function isAsBefore(written: unknown, { kind, value }: AttributeValue): boolean {
+  if (typeof written !== 'object' || written === null) return false;
+  const [field, ...others] = Object.keys(written);
+  if (field !== kind || others.length > 0) return false;
+  const now: unknown = written[field as keyof typeof written];
+  return now === (kind === 'int' ? Number(value) : value);
 }
 
 function valueFrom(written: Readonly<Record<string, unknown>>, field: string): AttributeValue | undefined {

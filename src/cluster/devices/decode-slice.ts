@@ -38,27 +38,54 @@ const taintLists = new SharedParts<readonly DeviceTaint[]>(256);
  * @throws DeviceFormatError or QuantityError, which name the field
  */
 export function decodeResourceSlice(raw: ResourceSlice): DeviceSlice {
+  return decodeSliceAgain(raw, undefined);
+}
+
+/**
+ * The same of a slice that was read before. It comes whole whatever has changed of it: those of its devices that are as
+ * they were are the same objects as before, and so is the slice itself where nothing in it has changed. Where it would
+ * take long to tell, new objects are made.
+ *
+ * @throws DeviceFormatError or QuantityError, which name the field
+ */
+export function decodeSliceAgain(raw: ResourceSlice, before: DeviceSlice | undefined): DeviceSlice {
   const spec = recordAt(raw.spec, 'spec');
   const pool = recordAt(spec['pool'], 'spec.pool');
   const driver = textAt(spec['driver'], 'spec.driver');
   const poolName = textAt(pool['name'], 'spec.pool.name');
-  const reach = sliceReach(spec);
-  const devices = listAt(spec['devices'], 'spec.devices').map((device, index) =>
-    decodeDevice(device, `spec.devices[${index}]`, driver, poolName, reach.kind === 'per-device'),
-  );
-  return {
+  const reach = reachAsBefore(sliceReach(spec), before?.reach);
+  const reachesForItself = reach.kind === 'per-device';
+  const devices = listAt(spec['devices'], 'spec.devices').map((device, index) => {
+    const at = { field: `spec.devices[${index}]`, driver, pool: poolName, reachesForItself };
+    return decodeDevice(device, at, before?.devices[index]);
+  });
+  const slice: DeviceSlice = {
     name: textAt(raw.metadata?.name, 'metadata.name'),
     driver,
     pool: poolName,
     generation: integerAt(pool['generation'] ?? 0, 'spec.pool.generation'),
     sliceCount: integerAt(pool['resourceSliceCount'], 'spec.pool.resourceSliceCount'),
     reach,
-    devices,
+    devices: asBefore(devices, before?.devices),
     sharedCounters: counterAmounts(spec['sharedCounters'], 'spec.sharedCounters', 'name'),
     ...(usesCompatibilityGroups(spec['devices']) && { usesCompatibilityGroups: true }),
     ...(raw.metadata.annotations?.[berth.confirmed] !== undefined && { isConfirmed: true }),
     ...vouchedFor(raw.metadata.annotations?.[berth.release]),
   };
+  return asBefore(slice, before);
+}
+
+/** What was there before where that has the very same parts. */
+function asBefore<T extends object>(made: T, before: T | undefined): T {
+  if (before === undefined) return made;
+  const names = Object.keys(made) as (keyof T)[];
+  const isSame = names.every(name => made[name] === before[name] && Object.hasOwn(before, name));
+  return isSame && names.length === Object.keys(before).length ? before : made;
+}
+
+function reachAsBefore(reach: Reach, before: Reach | undefined): Reach {
+  if (before === undefined || before.kind !== reach.kind || reach.kind === 'selector') return reach;
+  return reach.kind === 'node' ? asBefore(reach, before) : before;
 }
 
 function vouchedFor(text: string | undefined): Pick<DeviceSlice, 'vouchedFor'> {
@@ -82,21 +109,27 @@ function reachFrom(holder: Readonly<Record<string, unknown>>, field: string): Re
   return { kind: 'selector', selector: { nodeSelectorTerms: [], ...selector } as NodeSelector };
 }
 
+/** Where a device stands that is read. */
+interface DeviceAt {
+  readonly field: string;
+  readonly driver: string;
+  readonly pool: string;
+  readonly reachesForItself: boolean;
+}
+
 function decodeDevice(
   raw: unknown,
-  field: string,
-  driver: string,
-  pool: string,
-  reachesForItself: boolean,
+  { field, driver, pool, reachesForItself }: DeviceAt,
+  before: Device | undefined,
 ): Device {
   const device = recordAt(raw, field);
   const name = textAt(device['name'], `${field}.name`);
-  const id = { driver, pool, device: name };
+  const id = asBefore({ driver, pool, device: name }, before?.id);
   const spelledOut = namesSpelledOut(device['capacity'], driver);
-  return {
+  const made: Device = {
     id,
-    key: deviceKey(id),
-    attributes: attributesFrom(device['attributes'], `${field}.attributes`, driver),
+    key: id === before?.id ? before.key : deviceKey(id),
+    attributes: attributesFrom(device['attributes'], `${field}.attributes`, driver, before?.attributes),
     capacity: capacityFrom(device['capacity'], `${field}.capacity`, driver),
     ...(spelledOut !== undefined && { spelledOut }),
     consumesCounters: counterAmounts(device['consumesCounters'], `${field}.consumesCounters`, 'counterSet'),
@@ -106,6 +139,7 @@ function decodeDevice(
     hasBindingConditions: listAt(device['bindingConditions'], `${field}.bindingConditions`).length > 0,
     allowMultipleAllocations: flagAt(device['allowMultipleAllocations'], `${field}.allowMultipleAllocations`),
   };
+  return asBefore(made, before);
 }
 
 function capacityFrom(raw: unknown, field: string, driver: string): ReadonlyMap<string, Capacity> {
@@ -173,17 +207,17 @@ function amountsOf(raw: unknown, field: string): ReadonlyMap<string, Quantity> {
   );
 }
 
+/** Without the time that others say they were added at: what is told again is no other taint. */
 function taintsFrom(raw: unknown, field: string): readonly DeviceTaint[] {
   const taints = listAt(raw, field);
   if (taints.length === 0) return noTaints;
-  return taintLists.get(JSON.stringify(raw), () =>
-    taints.map((value, index) => {
-      const taint = recordAt(value, `${field}[${index}]`);
-      textAt(taint['key'], `${field}[${index}].key`);
-      textAt(taint['effect'], `${field}[${index}].effect`);
-      return taint as unknown as DeviceTaint;
-    }),
-  );
+  const read = taints.map((value, index) => {
+    const { timeAdded: _, ...taint } = recordAt(value, `${field}[${index}]`);
+    textAt(taint['key'], `${field}[${index}].key`);
+    textAt(taint['effect'], `${field}[${index}].effect`);
+    return taint as unknown as DeviceTaint;
+  });
+  return taintLists.get(JSON.stringify(read), () => read);
 }
 
 function usesCompatibilityGroups(devices: unknown): boolean {

@@ -57,7 +57,7 @@ export interface AppliedTaint extends DeviceTaint {
   readonly rule?: RuleOrigin;
 }
 
-/** One device of a slice. Immutable, and one object as long as its slice does not change. */
+/** One device of a slice. Immutable, and mostly one object as long as nothing in it changes: its slice may change around it. */
 export interface Device {
   readonly id: DeviceId;
   readonly key: DeviceKey;

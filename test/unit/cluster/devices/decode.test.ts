@@ -1,7 +1,7 @@
 import t from 'tap';
 import type { DeviceClass, ResourceClaim, ResourceSlice } from '../../../../src/api/dra.ts';
 import { decodeDeviceClass, decodeResourceClaim } from '../../../../src/cluster/devices/decode-claim.ts';
-import { decodeResourceSlice } from '../../../../src/cluster/devices/decode-slice.ts';
+import { decodeResourceSlice, decodeSliceAgain } from '../../../../src/cluster/devices/decode-slice.ts';
 import { DeviceFormatError } from '../../../../src/cluster/devices/format-error.ts';
 import { QuantityError } from '../../../../src/cluster/quantity.ts';
 import { device, driver, slice } from '../../../builders/devices.ts';
@@ -62,6 +62,65 @@ t.test('parts that are written the same are kept once', async t => {
   const [a, b] = decodeResourceSlice(slice('s', twins)).devices;
   t.equal(a?.attributes, b?.attributes);
   t.equal(a?.capacity, b?.capacity);
+});
+
+t.test('of a slice that is read again what has not changed is what was there', async t => {
+  const written = (changes: Readonly<Record<string, object>> = {}) =>
+    slice(
+      's',
+      ['a', 'b'].map(name => ({
+        name,
+        attributes: {
+          uuid: { string: `uuid-${name}` },
+          [`${driver}/numa`]: { int: 1 },
+          isFast: { bool: true },
+          driverVersion: { version: '1.2.3' },
+        },
+        capacity: { memory: { value: '8Gi' } },
+        taints: [{ key: 'sick', effect: 'NoSchedule', timeAdded: '2026-01-01T00:00:00Z' }],
+        ...changes[name],
+      })) as never,
+    );
+  const before = decodeResourceSlice(written());
+  const again = (changes: Readonly<Record<string, object>>) => {
+    const raw = written(changes);
+    const after = decodeSliceAgain(raw, before);
+    t.strictSame(
+      after,
+      decodeResourceSlice(raw),
+      'it says what it would say if it were read for the first time',
+    );
+    return after.devices.map((each, index) => each === before.devices[index]);
+  };
+  t.equal(decodeSliceAgain(written(), before), before);
+  const later = { taints: [{ key: 'sick', effect: 'NoSchedule', timeAdded: '2026-02-02T00:00:00Z' }] };
+  t.equal(decodeSliceAgain(written({ a: later }), before), before, 'a taint that is told again is the same');
+  t.same(again({ a: { taints: [] } }), [false, true]);
+  t.same(again({ b: { taints: [{ key: 'sick', value: 'very', effect: 'NoSchedule' }] } }), [true, false]);
+  const attributes = { uuid: { string: 'uuid-a' }, numa: { int: 1 }, isFast: { bool: true } };
+  const version = { driverVersion: { version: '1.2.3' } };
+  t.same(
+    again({ a: { attributes: { ...attributes, ...version } } }),
+    [true, true],
+    'with or without the domain',
+  );
+  for (const other of [
+    attributes,
+    { ...attributes, ...version, more: { int: 0 } },
+    { ...attributes, ...version, uuid: { string: 'other' } },
+    { ...attributes, ...version, numa: { int: 2 } },
+    { ...attributes, ...version, isFast: { bool: false } },
+    { ...attributes, driverVersion: { string: '1.2.3' } },
+    { ...attributes, ...version, roots: { strings: ['x'] } },
+    { ...attributes, ...version, later: { matrix: 1 } },
+  ])
+    t.same(again({ a: { attributes: other } })[1], true);
+  t.same(again({ a: { attributes: { ...attributes, ...version, isFast: { bool: false } } } })[0], false);
+  t.same(again({ a: { capacity: { memory: { value: '9Gi' } } } }), [false, true]);
+  t.same(again({ a: { name: 'c' } }), [false, true]);
+  const moved = { ...written(), spec: { ...written().spec, nodeName: 'n9' } };
+  t.strictSame(decodeSliceAgain(moved, before), decodeResourceSlice(moved));
+  t.throws(() => decodeSliceAgain(written({ a: { attributes: { numa: { int: 'many' } } } }), before));
 });
 
 const badSlices: readonly (readonly [field: string, spec: object])[] = [
