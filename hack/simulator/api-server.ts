@@ -5,6 +5,7 @@ import { createAuthority, issueServerCertificate } from '../../src/kube/pki.ts';
 import { type ApiPath, parseApiPath, resourcesAt, resourceTypes } from './api-paths.ts';
 import { readDeleteOptions, readEviction } from './delete-options.ts';
 import { evict } from './eviction.ts';
+import { fieldsSelectedBy } from './field-query.ts';
 import { selectedBy } from './label-query.ts';
 import type { ObjectName } from './object-store.ts';
 import { notFound, Refusal, statusOf } from './refusal.ts';
@@ -135,7 +136,10 @@ function discovery(path: string): KubernetesObject {
 /** Everything in one page, whatever limit was asked for: the API server may do so, too. */
 function listOf(api: ResourceApi, { type, namespace }: ApiPath, url: URL): KubernetesObject {
   const isSelected = selectedBy(url.searchParams.get('labelSelector'));
-  const items = api.store.list(type.resource, namespace).filter(isSelected);
+  const hasFields = fieldsSelectedBy(url.searchParams.get('fieldSelector'));
+  const items = api.store
+    .list(type.resource, namespace)
+    .filter(object => isSelected(object) && hasFields(object));
   const list = {
     apiVersion: type.apiVersion,
     kind: `${type.kind}List`,
