@@ -17,7 +17,7 @@ import {
   exclusionRule,
 } from '../kube/exclusion-store.ts';
 import { ApiPatience } from './api-patience.ts';
-import { factsOfDevice } from './device-facts.ts';
+import { factsOfDevice, publishedUuid } from './device-facts.ts';
 import type { ExclusionReport } from './exclusion-report.ts';
 
 /** What is asked of the store; see ExclusionStore. */
@@ -91,7 +91,7 @@ export class DeviceExclusions {
       {
         troubles: this.#withRecorded(troubles, intents, now, wall),
         totals,
-        uuidOf: device => this.#factsOf(device).uuid,
+        uuidOf: device => publishedUuid((driver, pool) => cache.devicePool(driver, pool), device),
         written: new Map(this.#rules.map(({ written }) => [deviceKey(written.device), written])),
         vouchedFor,
         blames: blamesOf(intents, now, wall),

@@ -4,6 +4,7 @@ import type { ClaimRecord } from '../cluster/devices/claims.ts';
 import type { Device, DeviceId } from '../cluster/devices/device.ts';
 import { isDelegatedToDra } from '../cluster/devices/extended-resources.ts';
 import type { PoolState } from '../cluster/devices/pool-state.ts';
+import { SharedParts } from '../cluster/devices/shared-parts.ts';
 import { isAcceleratorResource } from '../cluster/resources.ts';
 import { deviceFactsOf } from '../failure/device-signals.ts';
 import type { AllocatedDevice, DeviceFacts, FaultOrigin } from '../failure/signal.ts';
@@ -21,8 +22,14 @@ export function factsOfDevice(poolOf: PoolLookup, id: DeviceId): DeviceFacts {
   if (state === undefined) return deviceFactsOf(id, 'withdrawn');
   const device = state.devices.get(id.device);
   if (device === undefined) return deviceFactsOf(id, state.isComplete ? 'missing' : 'incomplete');
-  const { taints, attributes } = device;
-  return deviceFactsOf(id, 'published', { taints, attributes, uuid: uuidOf(device) });
+  const { key, taints, attributes } = device;
+  return deviceFactsOf(id, 'published', { key, taints, attributes, uuid: uuidOf(device) });
+}
+
+/** The UUID of a device as it is published now. */
+export function publishedUuid(poolOf: PoolLookup, { driver, pool, device }: DeviceId): string | undefined {
+  const published = poolOf(driver, pool)?.devices.get(device);
+  return published && uuidOf(published);
 }
 
 /** The devices that a pod holds by claims: made for it, named by it, or behind its extended resources. */
@@ -134,7 +141,10 @@ function* podsOfClaims(
   }
 }
 
+/** By driver: it is looked up for thousands of devices at a time. */
+const uuidNames = new SharedParts<string>(64);
+
 function uuidOf({ id, attributes }: Device): string | undefined {
-  const uuid = attributes.get(`${id.driver}/uuid`);
+  const uuid = attributes.get(uuidNames.get(id.driver, () => `${id.driver}/uuid`));
   return uuid?.kind === 'string' ? uuid.value : undefined;
 }

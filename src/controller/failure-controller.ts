@@ -281,11 +281,9 @@ export class FailureController {
   }
 
   async #processGroup(key: string): Promise<void> {
-    const { changed, unripeMs } = this.#watch.lookAtGroup(key);
-    if (changed) {
-      this.#excludeNodes();
-      this.#lookAtDevicesAfter(devicesMs);
-    }
+    const { changed, tellsOfNodes, unripeMs } = this.#watch.lookAtGroup(key);
+    if (tellsOfNodes) this.#excludeNodes();
+    if (changed) this.#lookAtDevicesAfter(devicesMs);
     if (unripeMs !== undefined) this.#again(key, unripeMs);
     if (!this.#acts() || !this.#book.isRead) return;
     const waitMs = this.#patience.waitMs(key, this.#options.nowMs());

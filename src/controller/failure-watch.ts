@@ -28,6 +28,7 @@ import { type AllocatedDevice, isPreemption, type MemberFacts, type Sighting } f
 import { seeMember, seeNode } from '../failure/signals.ts';
 import { suspectCliques } from '../failure/suspect-cliques.ts';
 import { whoTakes } from '../failure/taken-nodes.ts';
+import type { PodInfo } from '../group/pod-info.ts';
 import { resourcesShortOn, subjectOf } from './device-facts.ts';
 import { cliqueSights } from './fabric-facts.ts';
 import { memberFacts } from './failure-facts.ts';
@@ -47,8 +48,20 @@ export interface FailureWatchOptions {
 const hourMs = 3_600_000;
 /** The count of bad devices may be so old: a storm of signals must not make each decision count them all. */
 const tallyMs = 100;
-/** With more bad nodes than that, it takes long to count them. */
+/** With more nodes than that, or more bad ones, it takes long to count them. */
 const manyNodes = 100;
+/** Which of many nodes are a part of the fleet may be so old where they are counted. */
+const fleetMs = 1_000;
+
+/** What a look at a group has shown. */
+export interface GroupLook {
+  /** Evidence has come or gone. */
+  readonly changed: boolean;
+  /** Some of that tells against nodes or NVLink cliques: what no plan may use is another now. */
+  readonly tellsOfNodes: boolean;
+  /** Milliseconds until some of the evidence is ripe; undefined when all is, or there is none. */
+  readonly unripeMs: number | undefined;
+}
 
 /** What the breakers read of the nodes, and of what it was counted. */
 interface NodeTally {
@@ -84,9 +97,12 @@ export class FailureWatch {
   /** What Nodes ask of failure handling, where they do. */
   readonly #wishes = new Map<string, string>();
   #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
-  /** By node UID. */
+  /** By name and UID of the node. */
   readonly #comebacks: Comebacks;
   #nodeTally: NodeTally | undefined;
+  #counted:
+    | { readonly atMs: number; readonly ofNodes: number; readonly fleet: readonly NodeRecord[] }
+    | undefined;
   #excluded = '';
   #isOut = false;
   #backMs: number | undefined;
@@ -144,13 +160,11 @@ export class FailureWatch {
     return [...groups];
   }
 
-  /**
-   * Looks at a group's incarnations: whether evidence has come or gone, and milliseconds until some of it is ripe
-   * (undefined when all is, or there is none).
-   */
-  lookAtGroup(key: string): { readonly changed: boolean; readonly unripeMs: number | undefined } {
+  /** Looks at a group's incarnations. */
+  lookAtGroup(key: string): GroupLook {
     const { cache, settings, nowMs, intents } = this.#options;
     const now = nowMs();
+    const toldBefore = this.#ledger.toldOfNodes;
     const shape = shapeOf(cache, key);
     const seen = new Set<string>();
     let changed = false;
@@ -173,7 +187,11 @@ export class FailureWatch {
       .flatMap(leaderUid => this.evidenceOf(leaderUid))
       .map(evidence => ripeInMs(evidence, now))
       .filter(ms => ms > 0);
-    return { changed, unripeMs: unripe.length === 0 ? undefined : Math.min(...unripe) };
+    return {
+      changed,
+      tellsOfNodes: this.#ledger.toldOfNodes !== toldBefore,
+      unripeMs: unripe.length === 0 ? undefined : Math.min(...unripe),
+    };
   }
 
   /** The members of an incarnation, with what is remembered of their devices and nodes. */
@@ -291,10 +309,11 @@ export class FailureWatch {
         // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
         if (!this.#keepsOff(sighting) || sighting.signal === 'NodeNoExecute') continue;
         const { nodeName, cause, debounceMs } = sighting;
-        const uid = cache.node(nodeName)?.uid;
-        if (uid === undefined) continue;
+        const node = cache.node(nodeName);
+        if (node === undefined) continue;
         excluded.set(nodeName, cause);
-        failing.set(uid, Math.min(failing.get(uid) ?? Number.POSITIVE_INFINITY, firstSeenMs + debounceMs));
+        const key = machineKey(node);
+        failing.set(key, Math.min(failing.get(key) ?? Number.POSITIVE_INFINITY, firstSeenMs + debounceMs));
       }
       for (const [name, taken] of this.#taken) if (!excluded.has(name)) excluded.set(name, taken);
       const cliques = suspectCliques(this.#ledger.againstCliques(), {
@@ -331,9 +350,11 @@ export class FailureWatch {
   #publishLastChoice(failing: ReadonlyMap<string, number>, recorded: ReadonlySet<string>): void {
     const { cache, settings, nowMs } = this.#options;
     this.#comebacks.update(failing, nowMs());
-    const uids = this.#comebacks.lately(nowMs());
     const nodes = new Set(recorded);
-    if (uids.size > 0) for (const { name, uid } of cache.allNodes()) if (uids.has(uid)) nodes.add(name);
+    for (const key of this.#comebacks.lately(nowMs())) {
+      const node = cache.node(nameOfMachine(key));
+      if (node !== undefined && machineKey(node) === key) nodes.add(node.name);
+    }
     cache.setLastChoice({ nodes: settings.lastChoiceHours > 0 ? nodes : new Set() });
   }
 
@@ -428,7 +449,7 @@ export class FailureWatch {
     const newly = nodes.newly(now);
     const standing = nodes.standing();
     const bad = nodes.unacknowledged();
-    const fleet = this.#fleet();
+    const fleet = this.#countedFleet(now);
     const total = new Set([...fleet.map(node => node.name), ...bad.map(node => node.name)]).size;
     const last = [...newly, ...standing].map(node => node.firstSeenMs);
     this.#nodeTally = {
@@ -469,12 +490,21 @@ export class FailureWatch {
     return count;
   }
 
+  /** The fleet where its nodes are counted: these come and go, and a node is seldom taken into use or out of it. */
+  #countedFleet(now: number): readonly NodeRecord[] {
+    const { nodeCount: ofNodes } = this.#options.cache;
+    const known = this.#counted;
+    const isOld = known === undefined || known.ofNodes !== ofNodes || now - known.atMs >= fleetMs;
+    if (!isOld && ofNodes > manyNodes) return known.fleet;
+    const fleet = this.#fleet();
+    this.#counted = { atMs: now, ofNodes, fleet };
+    return fleet;
+  }
+
   /** Nodes with accelerators, and those without any that groups, or single pods with devices, run on. */
   #fleet(): readonly NodeRecord[] {
     const { cache } = this.#options;
-    return [...cache.allNodes()].filter(
-      node => hasAccelerators(node) || [...cache.podsOn(node.name)].some(pod => subjectOf(pod) !== undefined),
-    );
+    return [...cache.allNodes()].filter(node => hasAccelerators(node) || hasSubject(cache.podsOn(node.name)));
   }
 
   #labelled(nodes: readonly BadThing[]): readonly LabelledNode[] {
@@ -485,12 +515,27 @@ export class FailureWatch {
   }
 }
 
+/** Stops at the first: all nodes are asked. */
+function hasSubject(pods: Iterable<PodInfo>): boolean {
+  for (const pod of pods) if (subjectOf(pod) !== undefined) return true;
+  return false;
+}
+
 function kindOf(name: BreakerName): 'nodes' | 'devices' {
   return name === 'device-failure' || name === 'device-mass' ? 'devices' : 'nodes';
 }
 
 function driverOf(device: string): string {
   return device.slice(0, device.indexOf('//'));
+}
+
+/** One string for a node that is another once its name is given to a new one. Names of nodes hold no `/`. */
+function machineKey({ name, uid }: NodeRecord): string {
+  return `${name}/${uid}`;
+}
+
+function nameOfMachine(key: string): string {
+  return key.slice(0, key.indexOf('/'));
 }
 
 function nodeSubject(name: string): string {

@@ -73,14 +73,14 @@ export class BadThings {
 
   /** Bad now. */
   standing(): readonly BadThing[] {
-    return this.#all().filter(thing => thing.stands);
+    return this.#those(name => this.#blame.has(name));
   }
 
   /** Went bad within the window, without those that are acknowledged. */
   newly(nowMs: number): readonly BadThing[] {
     this.#prune(nowMs);
-    return this.#all().filter(
-      thing => nowMs - thing.firstSeenMs < this.#windowMs && !this.#isAcknowledged(thing),
+    return this.#those(
+      (_, { firstSeenMs, acknowledged }) => nowMs - firstSeenMs < this.#windowMs && !acknowledged,
     );
   }
 
@@ -103,7 +103,7 @@ export class BadThings {
 
   /** Bad now, and nobody has acknowledged it. */
   unacknowledged(): readonly BadThing[] {
-    return this.standing().filter(thing => !this.#isAcknowledged(thing));
+    return this.#those((name, { acknowledged }) => this.#blame.has(name) && !acknowledged);
   }
 
   /** An administrator has reset a breaker: what is bad now does not trip it again. */
@@ -112,19 +112,18 @@ export class BadThings {
     for (const entry of this.#entries.values()) entry.acknowledged = true;
   }
 
-  #isAcknowledged({ name }: BadThing): boolean {
-    return this.#entries.get(name)?.acknowledged !== false;
-  }
-
-  #all(): readonly BadThing[] {
-    return [...this.#entries]
-      .map(([name, { uid, firstSeenMs }]) => ({
-        name,
-        uid,
-        firstSeenMs,
-        stands: (this.#blame.get(name) ?? 0) > 0,
-      }))
-      .sort((a, b) => compareText(a.name, b.name));
+  /** In the order of their names. */
+  #those(isMeant: (name: string, entry: Entry) => boolean): readonly BadThing[] {
+    const things: BadThing[] = [];
+    for (const [name, entry] of this.#entries)
+      if (isMeant(name, entry))
+        things.push({
+          name,
+          uid: entry.uid,
+          firstSeenMs: entry.firstSeenMs,
+          stands: this.#blame.has(name),
+        });
+    return things.sort((a, b) => compareText(a.name, b.name));
   }
 
   #prune(nowMs: number): void {

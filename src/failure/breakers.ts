@@ -198,5 +198,6 @@ function countByDomain(
 
 /** A node that has accelerators, or names them though it shows none now. */
 export function hasAccelerators(node: NodeRecord): boolean {
-  return [...node.allocatable.keys()].some(isAcceleratorResource);
+  for (const name of node.allocatable.keys()) if (isAcceleratorResource(name)) return true;
+  return false;
 }

@@ -224,14 +224,14 @@ function finding(
   };
 }
 
-/** A device as it is looked at by itself. */
+/** A device as it is looked at by itself; who has its key at hand gives it, for thousands are looked at. */
 export function deviceFactsOf(
   id: DeviceId,
   state: DeviceFacts['state'],
-  device?: Pick<DeviceFacts, 'taints' | 'uuid' | 'attributes'>,
+  device?: Pick<DeviceFacts, 'taints' | 'uuid' | 'attributes'> & Partial<Pick<DeviceFacts, 'key'>>,
 ): DeviceFacts {
-  const key = deviceKey(id);
+  const key = device?.key ?? deviceKey(id);
   return device === undefined
     ? { id, key, state, taints: [], uuid: undefined }
-    : { id, key, state, ...device };
+    : { id, state, ...device, key };
 }

@@ -35,6 +35,7 @@ export class EvidenceLedger {
   readonly #blaming = new Map<string, readonly Evidence[]>();
   /** The same of NVLink cliques. */
   readonly #ofCliques = new Map<string, readonly Evidence[]>();
+  #toldOfNodes = 0;
   readonly nodes: BadThings;
   /** By device key. */
   readonly devices: BadThings;
@@ -42,6 +43,11 @@ export class EvidenceLedger {
   constructor(windowMs: number) {
     this.nodes = new BadThings(windowMs);
     this.devices = new BadThings(windowMs);
+  }
+
+  /** Another number whenever something that tells against nodes or cliques has come or gone. */
+  get toldOfNodes(): number {
+    return this.#toldOfNodes;
   }
 
   /** Takes what is wrong with a subject now. True when something has come or gone. */
@@ -59,8 +65,11 @@ export class EvidenceLedger {
     if (after.size === 0) this.#bySubject.delete(subject);
     else this.#bySubject.set(subject, after);
     const evidence = [...after.values()].flatMap(fault => fault.evidence);
+    const isOfNodes = () => this.#blaming.has(subject) || this.#ofCliques.has(subject);
+    const wasOfNodes = isOfNodes();
     keep(this.#blaming, subject, evidence.filter(blamesNode));
     keep(this.#ofCliques, subject, evidence.filter(isOfClique));
+    if (changed && (wasOfNodes || isOfNodes())) this.#toldOfNodes += 1;
     return changed;
   }
 

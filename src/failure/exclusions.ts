@@ -311,9 +311,8 @@ export class Exclusions {
   }
 
   #exclusionOf(known: Known): Exclusion | undefined {
-    const { device, uuid, cause, groups, stands, clearSinceMs, excludedSinceMs, quarantineUntilMs } = known;
+    const { device, uuid, cause, groups, excludedSinceMs, quarantineUntilMs } = known;
     if (excludedSinceMs === undefined) return undefined;
-    const probationMs = clearSinceMs + this.#settings.probationSeconds * 1000;
     return {
       device,
       key: deviceKey(device),
@@ -321,10 +320,16 @@ export class Exclusions {
       cause,
       uuid,
       sinceMs: excludedSinceMs,
-      untilMs: stands === undefined ? Math.max(probationMs, quarantineUntilMs ?? 0) : undefined,
+      untilMs: this.#untilMs(known),
       quarantineUntilMs,
       groups: [...groups].sort(),
     };
+  }
+
+  /** When the exclusion of a device ends if nothing happens to it any more. */
+  #untilMs({ stands, clearSinceMs, quarantineUntilMs }: Known): number | undefined {
+    if (stands !== undefined) return undefined;
+    return Math.max(clearSinceMs + this.#settings.probationSeconds * 1000, quarantineUntilMs ?? 0);
   }
 
   #isOver(
@@ -336,15 +341,14 @@ export class Exclusions {
   }
 
   #dueInMs(nowMs: number): number | undefined {
-    const due: number[] = [];
+    let nextMs = Number.POSITIVE_INFINITY;
     for (const known of this.#known.values()) {
       const { stands, excludedSinceMs } = known;
-      const until = this.#exclusionOf(known)?.untilMs;
-      if (until !== undefined) due.push(until);
-      if (stands !== undefined && excludedSinceMs === undefined) due.push(stands.sinceMs + stands.afterMs);
+      const ofStanding = stands === undefined ? undefined : stands.sinceMs + stands.afterMs;
+      const atMs = excludedSinceMs === undefined ? ofStanding : this.#untilMs(known);
+      if (atMs !== undefined && atMs > nowMs) nextMs = Math.min(nextMs, atMs);
     }
-    const ahead = due.filter(atMs => atMs > nowMs);
-    return ahead.length === 0 ? undefined : Math.min(...ahead) - nowMs;
+    return nextMs === Number.POSITIVE_INFINITY ? undefined : nextMs - nowMs;
   }
 
   #add(key: DeviceKey, device: DeviceId, uuid: string | undefined): Known {

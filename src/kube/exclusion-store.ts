@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { DeviceTaintRule } from '../api/dra.ts';
 import { berth } from '../api/names.ts';
 import { deviceKey } from '../cluster/devices/device.ts';
+import { SharedParts } from '../cluster/devices/shared-parts.ts';
 import type { TaintRuleRecord } from '../cluster/devices/taint-rules.ts';
 import type { Exclusion, WrittenExclusion } from '../failure/exclusions.ts';
 import { timeText } from '../failure/intent.ts';
@@ -21,12 +22,15 @@ export interface ExclusionRule {
 const api = '/apis/resource.k8s.io/v1';
 const prefix = 'berth-excluded-';
 const version = 1;
+/** Names of rules by what they say, and what records of rules say: thousands are gone through again and again. */
+const names = new SharedParts<string>(32_768);
+const recordsOfRules = new WeakMap<TaintRuleRecord, Readonly<Record<string, unknown>>>();
 
 /** The same in every replica: what is created twice exists once. A quarantine has a rule of its own, for none is changed. */
 export function exclusionName(exclusion: Pick<Exclusion, 'key' | 'uuid' | 'quarantineUntilMs'>): string {
   const { key, uuid = '', quarantineUntilMs } = exclusion;
   const text = JSON.stringify([key, uuid, quarantineUntilMs !== undefined]);
-  return `${prefix}${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
+  return names.get(text, () => `${prefix}${createHash('sha256').update(text).digest('hex').slice(0, 16)}`);
 }
 
 /**
@@ -71,7 +75,8 @@ export function exclusionRule(record: TaintRuleRecord, wallMs: number): Exclusio
   if (taint.key !== berth.excluded || taint.effect !== 'NoSchedule') return undefined;
   const { driver, pool, device } = selector ?? {};
   if (!driver || !pool || !device) return undefined;
-  const told = parseRecord(ofBerth.record);
+  const told = recordsOfRules.get(record) ?? parseRecord(ofBerth.record);
+  recordsOfRules.set(record, told);
   const textOf = (key: string) => {
     const value = told[key];
     return typeof value === 'string' ? value : undefined;

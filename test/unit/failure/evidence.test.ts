@@ -64,6 +64,24 @@ t.test('what an eviction was decided for is told by signal and entity, or by dev
   for (const [name, [told, intent], wanted] of cases) t.equal(isFaultOf(told, intent), wanted, name);
 });
 
+t.test('what comes and goes against nodes and cliques is told apart from the rest', async t => {
+  const ledger = new EvidenceLedger(600_000);
+  const isToldBy = (...sightings: readonly Sighting[]) => {
+    const before = ledger.toldOfNodes;
+    ledger.update('g', sightings, 0);
+    return ledger.toldOfNodes !== before;
+  };
+  const ofDevice = sighting({ blamesNode: false, signal: 'DeviceNoSchedule', entity: 'GPU-1' });
+  t.equal(isToldBy(ofDevice), false);
+  t.equal(isToldBy(ofDevice, sighting()), true);
+  t.equal(isToldBy(ofDevice, sighting({ cause: 'other words' })), false);
+  t.equal(isToldBy(ofDevice, sighting({ class: 'suspect' })), true);
+  t.equal(isToldBy(ofDevice), true);
+  t.equal(isToldBy({ ...ofDevice, clique: 'c' }), false, 'it stands already');
+  t.equal(isToldBy(), true);
+  t.equal(isToldBy({ ...ofDevice, ofNvlink: true }), true);
+});
+
 t.test('a fault that several signals show counts one node', async t => {
   const ledger = new EvidenceLedger(600_000);
   ledger.update(
