@@ -19,7 +19,8 @@ export function sameDomain(a: ComputeDomainRecord, b: ComputeDomainRecord): bool
   return a.ready === b.ready && sameEntries(a.nodes, b.nodes);
 }
 
-function sameEntries<V>(a: Iterable<readonly [string, V]>, b: ReadonlyMap<string, V>): boolean {
+/** Whether the entries, each key once, are those of the map, in whatever order. */
+export function sameEntries<V>(a: Iterable<readonly [string, V]>, b: ReadonlyMap<string, V>): boolean {
   let count = 0;
   for (const [key, value] of a) {
     if (b.get(key) !== value) return false;

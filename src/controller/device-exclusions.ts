@@ -92,7 +92,7 @@ export class DeviceExclusions {
         troubles: this.#withRecorded(troubles, intents, now, wall),
         totals,
         uuidOf: device => publishedUuid((driver, pool) => cache.devicePool(driver, pool), device),
-        written: new Map(this.#rules.map(({ written }) => [deviceKey(written.device), written])),
+        written: new Map(this.#rules.map(({ key, written }) => [key, written])),
         vouchedFor,
         blames: blamesOf(intents, now, wall),
       },
@@ -210,8 +210,8 @@ export class DeviceExclusions {
       const facts = this.#factsOf(exclusion.device);
       if (isPublished(facts) && !isKeptOff(facts)) toCreate.push(exclusion);
     }
-    const toRemove = this.#rules.filter(({ name, written }) => {
-      const other = wanted.get(deviceKey(written.device));
+    const toRemove = this.#rules.filter(({ name, key }) => {
+      const other = wanted.get(key);
       return other === undefined || (other !== name && names.has(other));
     });
     return { toCreate, toRemove };
@@ -274,7 +274,7 @@ export class DeviceExclusions {
   #vouchedFor(wall: number): ReadonlySet<DeviceKey> {
     const { cache } = this.#options;
     const keys = new Set<DeviceKey>();
-    for (const { isReleased, written } of this.#rules) if (isReleased) keys.add(deviceKey(written.device));
+    for (const { isReleased, key } of this.#rules) if (isReleased) keys.add(key);
     for (const { driver, pool, vouchedFor = [] } of cache.allSlices())
       for (const device of vouchedFor) keys.add(deviceKey({ driver, pool, device }));
     for (const key of keys) if (!this.#vouched.has(key)) this.#vouched.set(key, wall);

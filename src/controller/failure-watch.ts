@@ -1,6 +1,7 @@
 import { nvidia } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
+import { sameEntries } from '../cache/record-equality.ts';
 import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
 import { labelValue } from '../cluster/labels.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
@@ -103,7 +104,6 @@ export class FailureWatch {
   #counted:
     | { readonly atMs: number; readonly ofNodes: number; readonly fleet: readonly NodeRecord[] }
     | undefined;
-  #excluded = '';
   #isOut = false;
   #backMs: number | undefined;
 
@@ -338,11 +338,7 @@ export class FailureWatch {
       }
     }
     this.#publishLastChoice(failing, before);
-    const text = JSON.stringify([...excluded].sort());
-    if (text !== this.#excluded) {
-      this.#excluded = text;
-      cache.setExcludedNodes(excluded);
-    }
+    if (!sameEntries(excluded, cache.excludedNodes)) cache.setExcludedNodes(excluded);
     return dueInMs;
   }
 

@@ -1,4 +1,4 @@
-import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
+import type { DeviceId, DeviceKey } from '../cluster/devices/device.ts';
 import { compareText } from '../cluster/topology.ts';
 import { type Blame, type Poisonous, poisonousGroups } from './poison.ts';
 import type { FailureSettings } from './settings.ts';
@@ -98,6 +98,7 @@ type Settings = Pick<
 
 interface Known {
   readonly device: DeviceId;
+  readonly key: DeviceKey;
   uuid: string | undefined;
   class: Class;
   cause: string;
@@ -127,6 +128,8 @@ export class Exclusions {
   readonly #blames = new Map<string, Blame>();
   #poisonous: ReadonlyMap<string, Poisonous> = new Map();
   #refused: ReadonlyMap<DeviceKey, Refusal> = new Map();
+  /** Worked out when it is asked for, once for each update. */
+  #current: readonly Exclusion[] | undefined;
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -134,9 +137,10 @@ export class Exclusions {
 
   /** Devices that are excluded now, in the order of their keys. */
   current(): readonly Exclusion[] {
-    return [...this.#known.values()]
+    this.#current ??= [...this.#known.values()]
       .flatMap(known => this.#exclusionOf(known) ?? [])
       .sort((a, b) => compareText(a.key, b.key));
+    return this.#current;
   }
 
   /** Devices that anything is remembered of. */
@@ -159,6 +163,7 @@ export class Exclusions {
 
   update(facts: ExclusionFacts, nowMs: number): ExclusionChanges {
     const released: Release[] = [];
+    this.#current = undefined;
     this.#dropReplaced(facts, released);
     this.#takeTroubles(facts, nowMs);
     this.#adopt(facts, nowMs, released);
@@ -311,11 +316,11 @@ export class Exclusions {
   }
 
   #exclusionOf(known: Known): Exclusion | undefined {
-    const { device, uuid, cause, groups, excludedSinceMs, quarantineUntilMs } = known;
+    const { device, key, uuid, cause, groups, excludedSinceMs, quarantineUntilMs } = known;
     if (excludedSinceMs === undefined) return undefined;
     return {
       device,
-      key: deviceKey(device),
+      key,
       class: known.class,
       cause,
       uuid,
@@ -354,6 +359,7 @@ export class Exclusions {
   #add(key: DeviceKey, device: DeviceId, uuid: string | undefined): Known {
     const known: Known = {
       device,
+      key,
       uuid,
       class: 'suspect',
       cause: '',

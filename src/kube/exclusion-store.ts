@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { DeviceTaintRule } from '../api/dra.ts';
 import { berth } from '../api/names.ts';
-import { deviceKey } from '../cluster/devices/device.ts';
+import { type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
 import { SharedParts } from '../cluster/devices/shared-parts.ts';
 import type { TaintRuleRecord } from '../cluster/devices/taint-rules.ts';
 import type { Exclusion, WrittenExclusion } from '../failure/exclusions.ts';
@@ -14,6 +14,8 @@ import { isRecord } from './raw-object.ts';
 export interface ExclusionRule {
   readonly name: string;
   readonly uid: string;
+  /** Of the device that it excludes. */
+  readonly key: DeviceKey;
   readonly written: WrittenExclusion;
   /** An administrator has annotated it. */
   readonly isReleased: boolean;
@@ -22,9 +24,15 @@ export interface ExclusionRule {
 const api = '/apis/resource.k8s.io/v1';
 const prefix = 'berth-excluded-';
 const version = 1;
-/** Names of rules by what they say, and what records of rules say: thousands are gone through again and again. */
+/** A rule but for what depends on the time. */
+interface ReadRule extends Omit<ExclusionRule, 'written'> {
+  readonly written: Omit<WrittenExclusion, 'quarantineLeftMs'>;
+  readonly quarantineUntilMs: number | undefined;
+}
+
+/** Names of rules by what they say, and rules that were read: thousands are gone through again and again. */
 const names = new SharedParts<string>(32_768);
-const recordsOfRules = new WeakMap<TaintRuleRecord, Readonly<Record<string, unknown>>>();
+const readRules = new WeakMap<TaintRuleRecord, ReadRule | 'foreign'>();
 
 /** The same in every replica: what is created twice exists once. A quarantine has a rule of its own, for none is changed. */
 export function exclusionName(exclusion: Pick<Exclusion, 'key' | 'uuid' | 'quarantineUntilMs'>): string {
@@ -70,30 +78,41 @@ export function exclusionObject(exclusion: Exclusion, nowMs: number, wallMs: num
 
 /** Undefined for a rule that is not one of Berth's, whatever its label says: Berth leaves that alone. */
 export function exclusionRule(record: TaintRuleRecord, wallMs: number): ExclusionRule | undefined {
-  const { name, selector, taint, ofBerth } = record;
+  const read = readRules.get(record) ?? readRule(record) ?? 'foreign';
+  readRules.set(record, read);
+  if (read === 'foreign') return undefined;
+  const { quarantineUntilMs: untilMs, written, ...rule } = read;
+  return {
+    ...rule,
+    written: { ...written, quarantineLeftMs: untilMs === undefined ? undefined : untilMs - wallMs },
+  };
+}
+
+function readRule({ name, selector, taint, ofBerth }: TaintRuleRecord): ReadRule | undefined {
   if (ofBerth === undefined || !name.startsWith(prefix)) return undefined;
   if (taint.key !== berth.excluded || taint.effect !== 'NoSchedule') return undefined;
-  const { driver, pool, device } = selector ?? {};
-  if (!driver || !pool || !device) return undefined;
-  const told = recordsOfRules.get(record) ?? parseRecord(ofBerth.record);
-  recordsOfRules.set(record, told);
+  const { driver, pool, device: deviceName } = selector ?? {};
+  if (!driver || !pool || !deviceName) return undefined;
+  const told = parseRecord(ofBerth.record);
   const textOf = (key: string) => {
     const value = told[key];
     return typeof value === 'string' ? value : undefined;
   };
   const untilMs = Date.parse(textOf('quarantineUntil') ?? '');
+  const device = { driver, pool, device: deviceName };
   return {
     name,
     uid: ofBerth.uid,
+    key: deviceKey(device),
     isReleased: ofBerth.isReleased,
     written: {
-      device: { driver, pool, device },
+      device,
       class: told['class'] === 'certain' ? 'certain' : 'suspect',
       cause: textOf('cause') ?? `DeviceTaintRule ${name} excludes it`,
       uuid: textOf('uuid'),
       group: textOf('group'),
-      quarantineLeftMs: Number.isNaN(untilMs) ? undefined : untilMs - wallMs,
     },
+    quarantineUntilMs: Number.isNaN(untilMs) ? undefined : untilMs,
   };
 }
 
