@@ -5,7 +5,7 @@ import type { Device, DeviceId } from '../cluster/devices/device.ts';
 import { isDelegatedToDra } from '../cluster/devices/extended-resources.ts';
 import type { PoolState } from '../cluster/devices/pool-state.ts';
 import { SharedParts } from '../cluster/devices/shared-parts.ts';
-import { isAcceleratorResource } from '../cluster/resources.ts';
+import { isAcceleratorResource, type Resources } from '../cluster/resources.ts';
 import { deviceFactsOf } from '../failure/device-signals.ts';
 import type { AllocatedDevice, DeviceFacts, FaultOrigin } from '../failure/signal.ts';
 import { plansGroups } from '../group/owner.ts';
@@ -50,14 +50,20 @@ export function allocatedDevices(
   });
 }
 
-/** Accelerator resources of which the pods on a node have more than it still offers. */
-export function resourcesShortOn(cache: ClusterCache, nodeName: string): readonly string[] {
+/**
+ * Accelerator resources of which the pods on a node have more than it still offers.
+ * @param live what it offers by a look that is later than the cache
+ */
+export function resourcesShortOn(cache: ClusterCache, nodeName: string, live?: Resources): readonly string[] {
   const info = cache.nodeInfo(nodeName);
   if (info === undefined) return [];
-  const { allocatable } = info.record;
+  const known = info.record.allocatable;
+  const allocatable = live ?? known;
   const { extended } = cache.deviceCatalog;
+  const isShort = (name: string, free: number) =>
+    free - (known.get(name) ?? 0) + (allocatable.get(name) ?? 0) < 0;
   return [...info.freeOfPods]
-    .filter(([name, free]) => free < 0 && allocatable.has(name) && isAcceleratorResource(name))
+    .filter(([name, free]) => allocatable.has(name) && isAcceleratorResource(name) && isShort(name, free))
     .map(([name]) => name)
     .filter(name => !isDelegatedToDra(allocatable, name, extended))
     .sort();

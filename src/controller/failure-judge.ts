@@ -29,6 +29,7 @@ import { decodePod, type PodInfo, podShare } from '../group/pod-info.ts';
 import { isBadIntent } from '../kube/intent-store.ts';
 import type { GroupPlan } from '../planner/plan.ts';
 import { describeRejection, type Rejection, type Undecided } from '../planner/rejection.ts';
+import { resourcesShortOn } from './device-facts.ts';
 import type { FailureBook } from './failure-book.ts';
 import { failureModeOf, isPlaced, preemptionModeOf } from './failure-facts.ts';
 import type { HurtGroup } from './failure-report.ts';
@@ -334,10 +335,12 @@ export class FailureJudge {
     // The place may have become needless while the API server was asked.
     const claim = claims.of(incarnation.leaderUid);
     const { device } = fault;
+    const record = node === undefined ? undefined : decodeNode(node);
     const facts = {
       ...member,
       pod: now,
-      node: node === undefined ? undefined : decodeNode(node),
+      node: record,
+      shortOf: resourcesShortOn(cache, member.nodeName, record?.allocatable),
       ...(device && { devices: watch.withMemory(await liveDevices(cache, writes, now, device)) }),
       ...(await liveFabric(cache, writes, { member, signal: fault.signal, incarnation })),
       stays,

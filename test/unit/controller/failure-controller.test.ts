@@ -5,6 +5,7 @@ import { defaultFailureSettings } from '../../../src/failure/settings.ts';
 import type { ApiClient } from '../../../src/kube/api-client.ts';
 import { ApiError, ApiUnreachable } from '../../../src/kube/api-errors.ts';
 import { IntentStore } from '../../../src/kube/intent-store.ts';
+import { nodeOf } from '../../builders/fleet.ts';
 import { configOf, FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
 import { Replica } from '../failure/replica.ts';
 
@@ -176,6 +177,23 @@ t.test('a fault that has passed while the watch lags evicts nobody', async t => 
   state.unhealthy = false;
   await replica.clock.advance(30_000);
   t.same(cluster.destructive, []);
+});
+
+t.test('a node that offers all its devices again while the watch lags costs nobody a group', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 2), 8);
+  const replica = new Replica(cluster, { settings: { nodeShortAfterSeconds: 20 } });
+  await replica.run(1_000);
+  const whole = cluster.nodes.get('n1');
+  if (whole === undefined) throw new Error('no node');
+  const half = nodeOf({ name: 'n1', labels: whole.metadata.labels ?? {}, gpu: 4 });
+  cluster.nodes.set('n1', half);
+  await replica.run(10_000);
+  cluster.nodes.set('n1', whole);
+  await replica.clock.advance(15_000);
+  t.same(cluster.destructive, [], 'the cache still has the node with half of its devices');
+  cluster.nodes.set('n1', half);
+  await replica.run(5_000);
+  t.same(cluster.destructive, ['evict uid-llm-0-1'], 'as one does that lacks them still');
 });
 
 t.test('when others delete the leader in background, its workers are told at once', async t => {
