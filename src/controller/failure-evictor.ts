@@ -99,7 +99,7 @@ export class FailureEvictor {
     for (let steps = 0; steps < maxSteps; steps += 1) {
       const { intent } = stored;
       if (intent.phase === 'closed') {
-        this.#reserve(intent.group, []);
+        if (this.#laterOf(intent).every(({ phase }) => phase === 'closed')) this.#reserve(intent.group, []);
         this.#refusedUntil.delete(intent.leaderUid);
         this.#askedOwner.delete(intent.leaderUid);
         this.#drain.forget(intent.leaderUid);
@@ -404,27 +404,28 @@ export class FailureEvictor {
 
   #facts({ intent }: StoredIntent): IntentFacts {
     const { cache, book, settings, wallMs } = this.#options;
-    // Pods of one controller go each for itself.
-    const newer =
-      intent.shape !== 'single' &&
-      book.intents.some(
-        other =>
-          other.group === intent.group &&
-          other.leaderUid !== intent.leaderUid &&
-          other.times.intent > intent.times.intent,
-      );
     return intentFacts(cache, intent, () => book.intents, {
       nowMs: Math.round(wallMs()),
-      overtaken: newer,
+      // One that has not evicted anything may be held for hours, or taken back.
+      overtaken: this.#laterOf(intent).some(({ times }) => times.evicted !== undefined),
       foreignGraceMs: settings.foreignGraceSeconds * 1000,
       fencingAfterMs: settings.fencingAfterSeconds * 1000,
     });
   }
 
-  /** Keeps the next place free until the new plan stands. */
+  /** Records of later incarnations of the same group. Pods of one controller go each for itself. */
+  #laterOf({ shape, group, leaderUid, times }: Intent): readonly Intent[] {
+    if (shape === 'single') return [];
+    return this.#options.book.intents.filter(
+      other => other.group === group && other.leaderUid !== leaderUid && other.times.intent > times.intent,
+    );
+  }
+
+  /** Keeps the next place free until the new plan stands. Of two records of a group the later one tells of it. */
   #keepPlace({ intent }: StoredIntent): void {
     const { cache, settings, wallMs } = this.#options;
     const { group, plan, times, leaderUid } = intent;
+    if (this.#laterOf(intent).some(({ phase }) => phase !== 'closed')) return;
     const view = cache.group(group);
     const replanned = view?.leader !== undefined && view.leader.uid !== leaderUid && view.plan !== undefined;
     const tooOld = wallMs() - times.intent >= settings.reserveMinutes * 60_000;

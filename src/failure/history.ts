@@ -56,17 +56,15 @@ export function historyOf(
   const alike = failures.filter(intent => intent.serving === serving).map(intent => intent.times.intent);
   const rate = serving ? settings.servingEvictionsPerSecond : settings.brokenEvictionsPerSecond;
   const burst = serving ? settings.servingBurst : settings.brokenBurst;
-  const down = failures.filter(
-    intent => intent.serving && intent.phase !== 'closed' && !waiters?.has(intent.group),
-  );
+  const down = downOf(failures, spent).filter(intent => !waiters?.has(intent.group));
   const all = failures.map(intent => intent.times.intent);
   return {
     rateWaitMs: tokenWaitMs(alike, nowMs, rate, burst),
     domainWaitMs: tokenWaitMs(all, nowMs, settings.domainEvictionsPerSecond, 1),
-    inFlight: down.length,
-    inFlightOfOwner: down.filter(
-      intent => intent.owner.name === owner && intent.group.startsWith(`${namespace}/`),
-    ).length,
+    inFlight: countGroups(down),
+    inFlightOfOwner: countGroups(
+      down.filter(intent => intent.owner.name === owner && intent.group.startsWith(`${namespace}/`)),
+    ),
     inFlightByDomain: countByDomain(down),
     restarts: restartBudget(
       spent.filter(intent => intent.group === group).map(intent => intent.times.intent),
@@ -76,11 +74,34 @@ export function historyOf(
   };
 }
 
+/**
+ * Records of groups that served when they were taken down, and do not serve again. The record of one that was hurt again
+ * before it was whole is closed, and the next one tells of a group that was broken: of both nobody would count it.
+ */
+function downOf(failures: readonly Intent[], all: readonly Intent[]): readonly Intent[] {
+  const isDownStill = ({ group, outcome, times }: Intent): boolean => {
+    if (outcome !== 'overtaken') return false;
+    const later = all.filter(other => other.group === group && other.times.intent > times.intent);
+    return (
+      later.some(({ phase }) => phase !== 'closed') && !later.some(other => other.outcome === 'recovered')
+    );
+  };
+  return failures.filter(intent => intent.serving && (intent.phase !== 'closed' || isDownStill(intent)));
+}
+
+/** A group of which two records tell is one; pods of one controller go each for itself. */
+function countGroups(intents: readonly Intent[]): number {
+  return new Set(intents.map(({ shape, group, leaderUid }) => (shape === 'single' ? leaderUid : group))).size;
+}
+
 function countByDomain(intents: readonly Intent[]): ReadonlyMap<DomainName, number> {
-  const counts = new Map<DomainName, number>();
-  for (const { domains } of intents)
-    for (const domain of domains) counts.set(domain, (counts.get(domain) ?? 0) + 1);
-  return counts;
+  const byDomain = Map.groupBy(
+    intents.flatMap(intent => intent.domains.map(domain => ({ domain, intent }))),
+    ({ domain }) => domain,
+  );
+  return new Map(
+    [...byDomain].map(([domain, all]) => [domain, countGroups(all.map(({ intent }) => intent))]),
+  );
 }
 
 /** Milliseconds until a token bucket, full at first and drawn on at the given times, has a token again. */

@@ -446,6 +446,30 @@ t.test('serving groups of one owner are taken down one after the other', async t
   t.equal(cluster.destructive.length, 3);
 });
 
+t.test('a group that is hurt again while it comes back is in flight until it serves', async t => {
+  const cluster = new FakeCluster(groupsOf(2, 2), 16);
+  const replica = new Replica(cluster, { settings: { unhealthyAfterSeconds: 1, servingBurst: 10 } });
+  const [first] = cluster.groups;
+  if (first === undefined) throw new Error('no group');
+  const load = async (forMs: number, isDone = false) => {
+    for (let passed = 0; passed < forMs; passed += 500) {
+      for (const state of cluster.podsOf(first))
+        if (state.incarnation > 1) state.readyAtMs = isDone ? cluster.nowMs : Number.POSITIVE_INFINITY;
+      await replica.run(500);
+    }
+  };
+  hurtWorker(cluster);
+  await load(10_000);
+  hurtWorker(cluster, 1);
+  await load(10_000);
+  t.same(cluster.destructive, ['evict uid-llm-0-1'], 'one of the owner is in flight');
+  hurtWorker(cluster);
+  await load(30_000);
+  t.same(cluster.destructive, ['evict uid-llm-0-1', 'evict uid-llm-0-2'], 'and is so still');
+  await load(20_000, true);
+  t.same(cluster.destructive.slice(2), ['evict uid-llm-1-1']);
+});
+
 t.test('an intent that cannot be read blocks its leader and nothing else', async t => {
   const cluster = new FakeCluster(groupsOf(2, 2), 16);
   const first = new Replica(cluster);

@@ -308,7 +308,7 @@ t.test('budgets are counted from intents that cost something', async t => {
     );
   const open = intentOf({ times: { intent: 10_000 } });
   t.match(ask([open]), { inFlight: 1, inFlightOfOwner: 1, rateWaitMs: 0 });
-  const wide = { ...open, domains: ['rack r0', 'rack r1'] };
+  const wide = { ...open, group: 'serving/llm-2', domains: ['rack r0', 'rack r1'] };
   t.same(
     [...ask([open, wide]).inFlightByDomain],
     [
@@ -338,6 +338,40 @@ t.test('budgets are counted from intents that cost something', async t => {
   t.match(ask([done, done, done].map(intent => ({ ...intent, group: 'serving/llm-1' }))), {
     restarts: { kind: 'free' },
   });
+});
+
+t.test('a group that is hurt again before it is whole is in flight once, until it serves', async t => {
+  const ask = (intents: Parameters<typeof historyOf>[0]) => {
+    const question = {
+      group: 'serving/llm-1',
+      namespace: 'serving',
+      owner: 'llm',
+      serving: true,
+      nowMs: 60_000,
+    };
+    const { inFlight, inFlightOfOwner, inFlightByDomain } = historyOf(
+      intents,
+      question,
+      defaultFailureSettings,
+    );
+    return [inFlight, inFlightOfOwner, inFlightByDomain.get('rack r0') ?? 0];
+  };
+  const first = intentOf({ phase: 'returning', times: { intent: 1_000, evicted: 1_000, gone: 2_000 } });
+  const again = intentOf({ leaderUid: 'uid-llm-0-2', serving: false, times: { intent: 9_000 } });
+  const overtaken = { ...first, phase: 'closed', outcome: 'overtaken' } as const;
+  const evicted = { ...again, phase: 'leaving', times: { ...again.times, evicted: 9_000 } } as const;
+  const recovered = { ...evicted, phase: 'closed', outcome: 'recovered' } as const;
+  const third = intentOf({ leaderUid: 'uid-llm-0-3', serving: false, times: { intent: 20_000 } });
+  t.same(ask([first]), [1, 1, 1]);
+  t.same(ask([first, again]), [1, 1, 1]);
+  t.same(ask([first, { ...again, serving: true }]), [1, 1, 1], 'both records tell of one group');
+  t.same(ask([overtaken, evicted]), [1, 1, 1], 'the first eviction is not made good yet');
+  t.same(ask([overtaken, { ...evicted, phase: 'closed', outcome: 'overtaken' }, third]), [1, 1, 1]);
+  t.same(ask([overtaken, recovered]), [0, 0, 0]);
+  t.same(ask([overtaken, recovered, third]), [0, 0, 0], 'it served in between, and broke by itself');
+  t.same(ask([overtaken, { ...evicted, group: 'serving/llm-2' }]), [0, 0, 0], 'another group');
+  const single = { ...first, shape: 'single', group: 'serving/ReplicaSet/web' } as const;
+  t.same(ask([single, { ...single, leaderUid: 'uid-web-2' }]), [2, 2, 2], 'pods go each for itself');
 });
 
 t.test('PodDisruptionBudgets must allow that all Ready members go', async t => {
