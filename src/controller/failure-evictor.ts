@@ -227,8 +227,14 @@ export class FailureEvictor {
     const { writes, isHalted, mayAct, cache, book } = this.#options;
     const hold = this.#whyIdle(first);
     if (hold !== undefined) return hold;
+    const { leaderUid, shape: kind } = first.intent;
     const { namespace } = leaderRef(first);
-    const shape = shapes[first.intent.shape];
+    const shape = shapes[kind];
+    if (
+      members.some(({ uid }) => uid === leaderUid) &&
+      this.#stays(first, await writes.livePod(leaderRef(first)))
+    )
+      return this.#hold(first, 'EvictionHeld', this.#toldToGo(first), lookAgainMs);
     if (await isHalted())
       return this.#hold(first, 'EvictionHeld', 'an administrator has halted all evictions', 5_000);
     // Others may have taken the leader while an opt-out held its eviction; nobody but Berth would take the rest.
@@ -294,9 +300,8 @@ export class FailureEvictor {
     const ref = leaderRef(stored);
     const set = { ...ref, uid: setUid };
     const [leader, live] = await Promise.all([writes.livePod(ref), writes.liveStatefulSet(set)]);
-    const leaderStays =
-      leader?.metadata.uid === intent.leaderUid && leader.metadata.deletionTimestamp === undefined;
-    if (leaderStays) return this.#hold(stored, 'EvictionHeld', this.#toldToGo(stored), lookAgainMs);
+    if (this.#stays(stored, leader))
+      return this.#hold(stored, 'EvictionHeld', this.#toldToGo(stored), lookAgainMs);
     const isOld = live?.metadata.uid === setUid && controllerOf(live.metadata)?.uid === intent.leaderUid;
     if (!isOld || live.metadata.deletionTimestamp !== undefined) return later(lookAgainMs);
     const goingForMs = this.#options.wallMs() - (intent.times.evicted ?? 0);
@@ -310,6 +315,11 @@ export class FailureEvictor {
       return this.#refused(stored, error);
     }
     return later(lookAgainMs);
+  }
+
+  /** Nobody has told the leader to go. */
+  #stays({ intent }: StoredIntent, live: Pod | undefined): boolean {
+    return live?.metadata.uid === intent.leaderUid && live.metadata.deletionTimestamp === undefined;
   }
 
   /** Of a record that somebody has edited: Berth writes that phase only when the leader goes. */

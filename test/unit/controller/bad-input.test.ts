@@ -81,6 +81,79 @@ t.test('a record of an eviction that nobody has decided is not obeyed', async t 
     });
 });
 
+/** A group by labels of three, or a pod outside groups, with a record that says that it was evicted. */
+const goingByThemselves = {
+  labelled(cluster: FakeCluster) {
+    const labels = (rank: number) => ({
+      [berth.group]: 'g',
+      [berth.groupSize]: '3',
+      [berth.groupRank]: String(rank),
+    });
+    cluster.addWorkload({ kind: 'StatefulSet', name: 'head', replicas: 1, labels: () => labels(0) });
+    cluster.addWorkload({ kind: 'StatefulSet', name: 'work', replicas: 2, labels: i => labels(i + 1) });
+    const members = ['head-0', 'work-0', 'work-1'].map((name, rank) => memberOf(name, rank));
+    const pods = ['head-0'];
+    return {
+      group: 'serving/g',
+      owner: { name: 'g', uid: '' },
+      members,
+      remakers: [{ kind: 'StatefulSet', name: 'head', uid: 'uid-StatefulSet-head', pods }],
+    } as const;
+  },
+  single(cluster: FakeCluster) {
+    cluster.namespaceLabels = { [berth.mode]: 'pin', [berth.singles]: 'pin' };
+    cluster.addWorkload({ kind: 'StatefulSet', name: 'web', replicas: 1 });
+    const pods = ['web-0'];
+    return {
+      group: 'serving/StatefulSet/web',
+      owner: { name: 'web', uid: 'uid-StatefulSet-web' },
+      members: [memberOf('web-0', 0)],
+      remakers: [{ kind: 'StatefulSet', name: 'web', uid: 'uid-StatefulSet-web', pods }],
+    } as const;
+  },
+};
+
+function memberOf(name: string, rank: number) {
+  return { rank, name, uid: `uid-${name}-1`, node: '' };
+}
+
+for (const shape of ['labelled', 'single'] as const)
+  for (const [phase, times] of [
+    ['leaving', { evicted: 2_000 }],
+    ['returning', { evicted: 2_000, gone: 3_000 }],
+  ] as const)
+    t.test(`nor is one of shape ${shape} that says it is ${phase}`, async t => {
+      const cluster = new FakeCluster([], 16);
+      const parts = goingByThemselves[shape](cluster);
+      const [{ name: leaderName = '', uid: leaderUid = '' } = {}] = parts.members;
+      const edit = { ...parts, shape, leaderName, leaderUid, workerSetUid: '' };
+      const name = keep(cluster, intentOf({ ...edit, plan: undefined, phase, times }));
+      const replica = new Replica(cluster, { settings: { unhealthyAfterSeconds: 1 } });
+      for (let i = 0; i < 4; i += 1) {
+        await replica.run(30_000, 1_000);
+        replica.controller.reviewAll();
+      }
+      t.same(cluster.destructive, []);
+      t.ok(
+        replica.events.some(event => event.includes(`says that ${leaderName} was told to go`)),
+        `${replica.events}`,
+      );
+      cluster.configMaps.delete(name);
+      replica.controller.reviewAll();
+      await replica.run(1_000);
+      for (const { uid } of parts.members.slice(-1)) {
+        const state = cluster.pods.get(uid);
+        if (state === undefined) throw new Error('no member');
+        state.unhealthy = true;
+      }
+      await replica.run(20_000, 1_000);
+      t.same(
+        [...cluster.destructive].sort(),
+        parts.members.map(({ uid }) => `evict ${uid}`),
+        'while a fault evicts',
+      );
+    });
+
 t.test('a record from years ahead does not stop evictions for ever', async t => {
   const cluster = new FakeCluster(groupsOf(2, 3), 16);
   for (const index of [1, 2, 3])
