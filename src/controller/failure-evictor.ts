@@ -10,6 +10,7 @@ import { type Intent, namespaceOf } from '../failure/intent.ts';
 import { type IntentFacts, type NextStep, nextStep, type OldMember, stepped } from '../failure/next-step.ts';
 import { type FailureMode, type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
 import { isPreemption } from '../failure/signal.ts';
+import { plainText } from '../failure/signals.ts';
 import { controllerOf } from '../group/membership.ts';
 import type { SeatDevices } from '../group/planned-devices.ts';
 import { failureKind } from '../kube/api-errors.ts';
@@ -330,7 +331,7 @@ export class FailureEvictor {
   /** What the API server's answer to a destructive call means. What may have been done after all shows by itself. */
   async #refused(stored: StoredIntent, error: unknown, uid = stored.intent.leaderUid): Promise<Outcome> {
     const kind = failureKind(error);
-    if (kind === 'budget' || kind === 'forbidden')
+    if (kind === 'budget' || kind === 'forbidden' || kind === 'invalid' || kind === 'changed')
       this.#refusedUntil.set(stored.intent.leaderUid, this.#options.wallMs() + refusedMs);
     switch (kind) {
       case 'budget':
@@ -342,13 +343,12 @@ export class FailureEvictor {
           'Berth has no right to do it: see its RBAC for evictions',
           refusedMs,
         );
+      // A rule of the cluster may forbid it for now, and nobody but who made that knows for how long.
       case 'invalid':
-        if (stored.intent.phase !== 'evicting')
-          return this.#hold(stored, 'EvictionHeld', 'the API server refuses it as invalid', refusedMs);
-        return this.#fail(stored, 'the API server refuses it as invalid');
+      case 'changed':
+        return this.#hold(stored, 'EvictionHeld', invalidRefusal(error), refusedMs);
       case 'gone':
       case 'conflict':
-      case 'changed':
         return later(lookAgainMs);
       default:
         throw error;
@@ -470,6 +470,11 @@ export class FailureEvictor {
 
 function later(afterMs: number): Outcome {
   return { kind: 'later', afterMs };
+}
+
+function invalidRefusal(error: unknown): string {
+  const said = error instanceof Error ? plainText(error.message) : '';
+  return `the API server refuses it as invalid${said === '' ? '' : `: ${said}`}`;
 }
 
 function leaderRef({ intent }: StoredIntent): { namespace: string; name: string; uid: string } {

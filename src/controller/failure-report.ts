@@ -5,7 +5,7 @@ import type { Braked, BrakeName } from '../failure/brakes.ts';
 import { type Intent, namespaceOf, timeText } from '../failure/intent.ts';
 import { isPreemption, type Sighting, type SignalName } from '../failure/signal.ts';
 import type { PodInfo } from '../group/pod-info.ts';
-import type { BadIntent } from '../kube/intent-store.ts';
+import { type BadIntent, intentName } from '../kube/intent-store.ts';
 import { RecentMap } from '../kube/recent-map.ts';
 import type { OwnerRef } from './placement-report.ts';
 
@@ -170,6 +170,11 @@ export class FailureReport {
     const leader = this.#options.cache.pod(intent.leaderUid);
     if (outcome === 'overtaken' && times.evicted === undefined && leader !== undefined && !stillHurt)
       sinks.condition(leader, 'False', 'Healed', healedText(intent.signal));
+    if (outcome === 'failed') {
+      const record = intentName(intent.leaderUid);
+      const text = `its eviction was given up: ${intent.cause}; delete ConfigMap ${record} to let Berth decide anew`;
+      this.#tellIntent(intent, 'Warning', 'EvictionFailed', text);
+    }
     if (outcome !== 'recovered') return;
     const steps: readonly (readonly [string, number | undefined, number | undefined])[] = [
       ['decide', times.signal, times.intent],

@@ -168,8 +168,8 @@ function sightings(
   }));
 }
 
-/** What agents say ends up in events, conditions and intents, which have limits, and on terminals. */
-function plainText(text: string): string {
+/** In one line and not too long: what others say ends up in events, conditions and intents, and on terminals. */
+export function plainText(text: string): string {
   if (text.length <= maxCauseLength && !controls.test(text)) return text;
   const plain = text
     .slice(0, maxCauseLength + 1)

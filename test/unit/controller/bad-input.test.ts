@@ -154,6 +154,28 @@ for (const shape of ['labelled', 'single'] as const)
       );
     });
 
+t.test('a record that names a pod of another controller is given up, which is told', async t => {
+  const cluster = new FakeCluster([], 16);
+  const { remakers, ...parts } = goingByThemselves.single(cluster);
+  const others = remakers.map(remaker => ({ ...remaker, uid: 'uid-of-another' }));
+  const edit = {
+    ...parts,
+    remakers: others,
+    leaderName: 'web-0',
+    leaderUid: 'uid-web-0-1',
+    workerSetUid: '',
+  };
+  const name = keep(cluster, intentOf({ ...edit, shape: 'single', plan: undefined }));
+  const replica = new Replica(cluster);
+  await replica.run(30_000, 1_000);
+  t.same(cluster.destructive, []);
+  t.same(replica.outcomes, ['failed']);
+  t.match(replica.events, [
+    /^EvictionFailed: its eviction was given up: .*not the leader.* delete ConfigMap /,
+  ]);
+  t.ok(replica.events[0]?.includes(`${name} to let Berth decide anew`));
+});
+
 t.test('a record from years ahead does not stop evictions for ever', async t => {
   const cluster = new FakeCluster(groupsOf(2, 3), 16);
   for (const index of [1, 2, 3])

@@ -77,6 +77,35 @@ t.test('a process that is new goes on with what was decided, though it sees anot
   }
 });
 
+t.test(
+  'what a rule of the cluster denies is held with what the rule says, and made once it is lifted',
+  async t => {
+    const message = 'policy freeze denied the request:\nno evictions during the release';
+    for (const [what, status, causes] of [
+      ['a policy', 422, [{ message: 'no evictions during the release' }]],
+      ['a webhook', 422, []],
+      ['a webhook of another mind', 400, []],
+    ] as const) {
+      const cluster = new FakeCluster(groupsOf(1, 3), 16);
+      const [, worker] = cluster.pods.values();
+      if (worker === undefined) throw new Error('no worker');
+      worker.unhealthy = true;
+      const replica = new Replica(cluster, { settings: { unhealthyAfterSeconds: 1 } });
+      cluster.evictionError = new ApiError({ status, reason: 'Invalid', message, causes });
+      await replica.run(35_000, 500);
+      t.match(recordsOf(cluster), [{ phase: 'evicting' }], what);
+      const told = replica.events.filter(event => event.startsWith('EvictionHeld'));
+      t.same(told, [
+        'EvictionHeld: the API server refuses it as invalid: policy freeze denied the request: no evictions during the release',
+      ]);
+      t.ok(cluster.refusedEvictions <= 4, `asked ${cluster.refusedEvictions} times`);
+      cluster.evictionError = undefined;
+      await replica.run(11_000, 500);
+      t.same(cluster.destructive, ['evict uid-llm-0-1']);
+    }
+  },
+);
+
 function recordsOf(cluster: FakeCluster): readonly Intent[] {
   return [...cluster.configMaps.values()].flatMap(({ data }) => {
     const read = parseIntent(data?.['intent.json'] ?? '');
