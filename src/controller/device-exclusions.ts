@@ -5,7 +5,7 @@ import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/dev
 import { Comebacks } from '../failure/comebacks.ts';
 import { isKeptOff, isPublished } from '../failure/device-signals.ts';
 import { type DeviceTrouble, type Exclusion, Exclusions } from '../failure/exclusions.ts';
-import type { Intent } from '../failure/intent.ts';
+import { type Intent, wasTakenBack } from '../failure/intent.ts';
 import type { Blame } from '../failure/poison.ts';
 import { type FailureSettings, goesAsFarAs } from '../failure/settings.ts';
 import type { SignalName } from '../failure/signal.ts';
@@ -258,8 +258,9 @@ export class DeviceExclusions {
     const { cache, settings } = this.#options;
     const forMs = settings.lastChoiceHours * hourMs;
     const keys = new Set<string>(this.#comebacks.lately(now));
-    for (const { device, signal, times } of intents) {
-      if (device === undefined || signal === 'Preempted') continue;
+    for (const intent of intents) {
+      const { device, signal, times } = intent;
+      if (device === undefined || signal === 'Preempted' || wasTakenBack(intent)) continue;
       const key = deviceKey(device);
       const isVouchedFor = times.intent <= (this.#vouched.get(key) ?? Number.NEGATIVE_INFINITY);
       if (wall - times.intent < forMs && !isVouchedFor) keys.add(key);
@@ -297,8 +298,9 @@ function goesWithPod(signal: SignalName): boolean {
 
 /** Who had what when it went bad; monotonic. */
 function blamesOf(intents: readonly Intent[], now: number, wall: number): readonly Blame[] {
-  return intents.flatMap(({ group, leaderUid: incarnation, device, avoid, times, signal }) => {
-    if (signal === 'Preempted') return [];
+  return intents.flatMap(intent => {
+    const { group, leaderUid: incarnation, device, avoid, times, signal } = intent;
+    if (signal === 'Preempted' || wasTakenBack(intent)) return [];
     const atMs = Math.min(now, now - (wall - times.intent));
     const ofNodes = avoid.map(({ node }): Blame => ({ group, incarnation, kind: 'node', thing: node, atMs }));
     return device === undefined

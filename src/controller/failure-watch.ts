@@ -22,7 +22,7 @@ import { Comebacks } from '../failure/comebacks.ts';
 import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failure/evidence.ts';
 import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
 import type { Incarnation } from '../failure/incarnation.ts';
-import type { Intent } from '../failure/intent.ts';
+import { type Intent, wasTakenBack } from '../failure/intent.ts';
 import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
 import { type AllocatedDevice, isPreemption, type MemberFacts, type Sighting } from '../failure/signal.ts';
@@ -326,7 +326,7 @@ export class FailureWatch {
         const cause = cliques.causes.get(labelValue(labels, nvidia.clique) ?? '');
         if (cause !== undefined && !excluded.has(name)) excluded.set(name, cause);
       }
-      for (const { avoid, times, group } of intents) {
+      for (const { avoid, times, group } of intents.filter(intent => !wasTakenBack(intent))) {
         const backForMs = wallMs - times.intent - settings.excludeMinutes * 60_000;
         if (backForMs >= settings.lastChoiceHours * hourMs && backForMs >= 0) continue;
         for (const { node, nodeUid, cause } of avoid) {

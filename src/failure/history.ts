@@ -1,5 +1,5 @@
 import type { DomainName } from './domains.ts';
-import type { Intent } from './intent.ts';
+import { type Intent, wasTakenBack } from './intent.ts';
 import type { FailureSettings } from './settings.ts';
 import { isPreemption } from './signal.ts';
 
@@ -46,11 +46,8 @@ export function historyOf(
   { group, namespace, owner, serving, waiters, nowMs }: HistoryQuestion,
   settings: FailureSettings,
 ): History {
-  // One that was taken back before anything was evicted cost nobody anything. No clock is off by a day: a record from
-  // further ahead was edited, and would count as of now for ever.
-  const spent = intents.filter(
-    ({ phase, times }) => (phase !== 'closed' || times.evicted !== undefined) && times.intent - nowMs < dayMs,
-  );
+  // No clock is off by a day: a record from further ahead was edited, and would count as of now for ever.
+  const spent = intents.filter(intent => !wasTakenBack(intent) && intent.times.intent - nowMs < dayMs);
   // Preemptions have budgets of their own, see preemption.ts.
   const failures = spent.filter(intent => !isPreemption(intent.signal));
   const alike = failures.filter(intent => intent.serving === serving).map(intent => intent.times.intent);

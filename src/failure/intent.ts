@@ -157,6 +157,11 @@ export function parseIntent(text: string): Intent | IntentError {
   return intent;
 }
 
+/** Closed before anything was evicted: it cost nobody anything, and speaks against nothing any more. */
+export function wasTakenBack({ phase, times }: Pick<Intent, 'phase' | 'times'>): boolean {
+  return phase === 'closed' && times.evicted === undefined;
+}
+
 /** Namespace of an intent's group. */
 export function namespaceOf({ group }: Pick<Intent, 'group'>): string {
   return group.slice(0, group.indexOf('/'));

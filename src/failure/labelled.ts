@@ -1,7 +1,7 @@
 import { compareText } from '../cluster/topology.ts';
 import type { PodInfo } from '../group/pod-info.ts';
 import { type Incarnation, kindOf, memberRank } from './incarnation.ts';
-import type { Intent } from './intent.ts';
+import { type Intent, wasTakenBack } from './intent.ts';
 
 /**
  * Sorts the pods of one group without LWS. They carry no mark of their incarnation, so the records of evictions say whose
@@ -70,9 +70,9 @@ function isUntouched({ phase, times }: Intent): boolean {
 /** By pod UID the leader UID under which it was, or is being, evicted. */
 function recordedIn(intents: readonly Intent[]): ReadonlyMap<string, string> {
   const recorded = new Map<string, string>();
-  for (const { phase, times, members, leaderUid } of intents) {
-    if (phase === 'closed' && times.evicted === undefined) continue;
-    for (const { uid } of members) recorded.set(uid, leaderUid);
+  for (const intent of intents) {
+    if (wasTakenBack(intent)) continue;
+    for (const { uid } of intent.members) recorded.set(uid, intent.leaderUid);
   }
   return recorded;
 }

@@ -114,6 +114,15 @@ t.test('a node that has failed and come back is used last for a day', async t =>
     times: { intent: 0 },
   });
   t.same(lastChoice([other], 60 * minuteMs), [], 'another node had that name');
+
+  const back = { ...evicted, phase: 'closed', outcome: 'overtaken' } as const;
+  t.same(lastChoice([back], 60 * minuteMs), [], 'that eviction was not made');
+  t.same([...cache.excludedNodes], []);
+  lastChoice([back], minuteMs);
+  t.same([...cache.excludedNodes], [], 'and costs the node nothing before that either');
+  const made = { ...back, times: { ...back.times, evicted: 0 } };
+  lastChoice([made], minuteMs);
+  t.same([...cache.excludedNodes.keys()], ['n2']);
 });
 
 t.test('a node whose device plugin offers less than is in use is suspect while that lasts', async t => {

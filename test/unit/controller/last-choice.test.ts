@@ -1,10 +1,15 @@
 import t from 'tap';
+import { berth } from '../../../src/api/names.ts';
 import { withLastChoiceLast } from '../../../src/controller/last-choice.ts';
+import { formatIntent } from '../../../src/failure/intent.ts';
 import type { FailureSettings } from '../../../src/failure/settings.ts';
 import type { SeatDevices } from '../../../src/group/planned-devices.ts';
+import { intentName } from '../../../src/kube/intent-store.ts';
 import type { GroupPlan } from '../../../src/planner/plan.ts';
 import { FakeCluster, groupsOf } from '../failure/fake-cluster.ts';
+import { intentOf } from '../failure/intents.ts';
 import { Replica } from '../failure/replica.ts';
+import { FakeClock } from '../kube/fake-clock.ts';
 
 t.setTimeout(180_000);
 
@@ -98,4 +103,31 @@ t.test('a restart forgets those alone that cost no group its place', async t => 
   const next = new Replica(cluster, { settings, clock: replica.clock });
   await next.run(5_000, 500);
   t.ok(next.cache.lastChoice.devices.has(key), 'the record of the eviction tells of it');
+});
+
+t.test('what was taken back before anything was evicted speaks against no device and no group', async t => {
+  for (const evicted of [true, false]) {
+    const cluster = new FakeCluster(groupsOf(1, 2), 16, 4, { claims: true });
+    const clock = new FakeClock();
+    const atMs = clock.wallMs();
+    for (let i = 0; i < 5; i += 1) {
+      const intent = intentOf({
+        leaderUid: `uid-of-${i}`,
+        avoid: [],
+        device: { driver: 'gpu.example.com', pool: `n${10 + i}`, device: 'gpu-1' },
+        phase: 'closed',
+        outcome: evicted ? 'recovered' : 'overtaken',
+        times: { signal: atMs, intent: atMs, evicted: evicted ? atMs : undefined },
+      });
+      const name = intentName(intent.leaderUid);
+      cluster.configMaps.set(name, {
+        metadata: { name, labels: { [berth.intent]: 'closed' }, resourceVersion: '1' },
+        data: { 'intent.json': formatIntent(intent) },
+      });
+    }
+    const replica = new Replica(cluster, { settings, clock });
+    await replica.run(5_000, 500);
+    t.equal(replica.cache.lastChoice.devices.size, evicted ? 5 : 0);
+    t.equal(replica.poisonous, evicted ? 1 : 0);
+  }
 });
