@@ -125,7 +125,7 @@ export class FailureEvictor {
       case 'close':
         return this.#record(stored, step, false);
       case 'hold':
-        return this.#hold(stored, 'FencingNeeded', step.instruction, 5_000);
+        return this.#hold(stored, step.reason, step.instruction, 5_000);
       case 'evict-leader':
         return this.#evictLeader(stored);
       case 'delete-workers':

@@ -160,7 +160,7 @@ function nodeAnswers(cache: ClusterCache, nodeName: string | undefined): boolean
 }
 
 function oldMember(cache: ClusterCache, pod: PodInfo): OldMember {
-  const { name, uid, terminating, terminal, nodeName } = pod;
+  const { name, uid, terminating, goneByMs, terminal, nodeName } = pod;
   const node = nodeName === undefined ? undefined : cache.node(nodeName);
   const fenced = node?.taints.some(taint => taint.key === outOfServiceTaint) ?? false;
   const state = fenced ? 'fenced' : node?.readyStatus === 'True' ? 'fine' : 'silent';
@@ -168,6 +168,7 @@ function oldMember(cache: ClusterCache, pod: PodInfo): OldMember {
     name,
     uid,
     terminating,
+    goneByMs,
     terminal,
     node: nodeName ?? '',
     nodeState: nodeName === undefined ? 'fine' : node === undefined ? 'gone' : state,

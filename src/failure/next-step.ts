@@ -6,9 +6,11 @@ export interface OldMember {
   readonly name: string;
   readonly uid: string;
   readonly terminating: boolean;
+  /** When its grace period is over; undefined while nobody has told it to go. */
+  readonly goneByMs: number | undefined;
   readonly terminal: boolean;
   readonly node: string;
-  /** `silent`: its kubelet does not report, so nobody ends the pod; `fenced`: PodGC will. */
+  /** `silent`: its node is not Ready, so most likely nobody ends the pod; `fenced`: PodGC will. */
   readonly nodeState: 'fine' | 'silent' | 'fenced' | 'gone';
 }
 
@@ -54,7 +56,12 @@ export type NextStep =
   | { readonly kind: 'evict-members'; readonly members: readonly OldMember[] }
   | { readonly kind: 'wait'; readonly forMs: number }
   /** Only a person can help it on. */
-  | { readonly kind: 'hold'; readonly nodes: readonly string[]; readonly instruction: string }
+  | {
+      readonly kind: 'hold';
+      readonly reason: 'FencingNeeded' | 'EvictionHeld';
+      readonly nodes: readonly string[];
+      readonly instruction: string;
+    }
   | { readonly kind: 'phase'; readonly phase: Exclude<IntentPhase, 'closed'>; readonly times: PhaseTimes }
   | {
       readonly kind: 'close';
@@ -117,11 +124,30 @@ function leaving(intent: Intent, facts: IntentFacts): NextStep {
       : { kind: 'delete-workers', setUid: workerSet.uid };
   const stuck = old.filter(member => member.terminating && member.nodeState === 'silent');
   if (stuck.length > 0 && sinceMs >= facts.fencingAfterMs) {
-    const nodes = [...new Set(stuck.map(member => member.node))].sort();
-    return { kind: 'hold', nodes, instruction: fencingInstruction(nodes) };
+    const nodes = nodesOf(stuck);
+    return { kind: 'hold', reason: 'FencingNeeded', nodes, instruction: fencingInstruction(nodes) };
+  }
+  const overdue = overdueOf(intent, facts);
+  if (overdue.length > 0 && sinceMs >= facts.fencingAfterMs) {
+    const nodes = nodesOf(overdue);
+    return { kind: 'hold', reason: 'EvictionHeld', nodes, instruction: overdueInstruction(overdue) };
   }
   const toFencingMs = stuck.length > 0 ? facts.fencingAfterMs - sinceMs : lookAgainMs;
   return { kind: 'wait', forMs: Math.max(1, Math.min(lookAgainMs, toFencingMs)) };
+}
+
+/** Members that their kubelets should have ended long ago. */
+function overdueOf({ leaderUid }: Intent, facts: IntentFacts): readonly OldMember[] {
+  const { old, nowMs, fencingAfterMs, goesSingly } = facts;
+  return old.filter(({ uid, goneByMs, nodeState }) => {
+    // Such a leader goes in foreground, after its workers.
+    if (uid === leaderUid && !goesSingly && old.length > 1) return false;
+    return nodeState === 'fine' && goneByMs !== undefined && nowMs - goneByMs >= fencingAfterMs;
+  });
+}
+
+function nodesOf(members: readonly OldMember[]): readonly string[] {
+  return [...new Set(members.map(({ node }) => node).filter(node => node !== ''))].sort();
 }
 
 function returning(intent: Intent, facts: IntentFacts): NextStep {
@@ -158,9 +184,21 @@ export function elapsedMs(sinceMs: number, nowMs: number): number {
 export function fencingInstruction(nodes: readonly string[]): string {
   const names = nodes.join(' ');
   return (
-    `members on ${nodes.join(', ')} cannot end because the kubelet does not answer. ` +
-    `When the machine is off for good: kubectl delete node ${names}. ` +
+    `members on ${nodes.join(', ')} do not end, for the node is not Ready: its kubelet does not answer, or cannot do its work. ` +
+    `When the machine is on: kubectl describe node ${names} tells more. When it is off for good: kubectl delete node ${names}. ` +
     `When it is off and will come back: kubectl taint node ${names} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`
+  );
+}
+
+/** Of a large group a few names are enough to begin with. */
+const namedMembers = 5;
+
+function overdueInstruction(members: readonly OldMember[]): string {
+  const names = members.map(({ name, node }) => (node === '' ? name : `${name} on ${node}`)).sort();
+  const more = names.length > namedMembers ? ` and ${names.length - namedMembers} more` : '';
+  return (
+    `${names.slice(0, namedMembers).join(', ')}${more} should have ended by now, and the group comes back only then. ` +
+    'See metadata.finalizers of the pod, which somebody must take away, and its events (kubectl describe pod) for a container or a volume that the kubelet cannot let go'
   );
 }
 

@@ -57,7 +57,7 @@ export interface FailureSettings {
 
   /** A group that others began to delete is left to LWS for so long, which finishes most of them by itself. */
   readonly foreignGraceSeconds: number;
-  /** A member that is still there so long after its deletion, on a node that does not answer, needs fencing. */
+  /** A member that is still there so long after its deletion, on a node that is not Ready, needs fencing. */
   readonly fencingAfterSeconds: number;
   /** Nodes that hurt a group are kept off every plan for so long after its eviction. */
   readonly excludeMinutes: number;

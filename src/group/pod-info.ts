@@ -47,6 +47,8 @@ export interface PodInfo {
   readonly gates: readonly string[];
   readonly priority: number;
   readonly terminating: boolean;
+  /** Only of pods that are terminating: when their grace period is over. */
+  readonly goneByMs?: number;
   /** Succeeded or Failed: it takes no room any more. */
   readonly terminal: boolean;
   /** The kubelet did not let it run on its node, which lacks what was promised (UnexpectedAdmissionError). */
@@ -208,6 +210,9 @@ export function decodePod(pod: Pod, share: PodShare): PodInfo {
     gates,
     priority: spec.priority ?? 0,
     terminating: metadata.deletionTimestamp !== undefined,
+    ...(metadata.deletionTimestamp !== undefined && {
+      goneByMs: Date.parse(metadata.deletionTimestamp) || 0,
+    }),
     terminal,
     ...(status?.phase === 'Failed' && status.reason === 'UnexpectedAdmissionError' && { refused: true }),
     ...(status?.phase === 'Running' && { running: true }),

@@ -106,6 +106,30 @@ t.test(
   },
 );
 
+t.test(
+  'a member that does not end on a node that is well is told, once, and the group comes back after it',
+  async t => {
+    const cluster = new FakeCluster(groupsOf(1, 3), 16);
+    const [, worker] = cluster.pods.values();
+    if (worker === undefined) throw new Error('no worker');
+    worker.unhealthy = true;
+    const replica = new Replica(cluster, { settings: { unhealthyAfterSeconds: 1 } });
+    while (cluster.destructive.length === 0) await replica.run(250);
+    await replica.run(250);
+    worker.terminatingAtMs = Number.POSITIVE_INFINITY;
+    const held = () => replica.events.filter(event => event.startsWith('EvictionHeld'));
+    await replica.run(25_000, 500);
+    t.same(held(), []);
+    await replica.run(60_000, 500);
+    t.match(held(), [/^EvictionHeld: llm-0-1 on n1 should have ended by now/]);
+    t.match(recordsOf(cluster), [{ phase: 'leaving', hold: /^llm-0-1 on n1/ }]);
+    worker.terminatingAtMs = cluster.nowMs;
+    await replica.run(20_000, 500);
+    t.ok(replica.outcomes.includes('recovered'));
+    t.same(cluster.destructive, ['evict uid-llm-0-1'], 'nothing was forced');
+  },
+);
+
 function recordsOf(cluster: FakeCluster): readonly Intent[] {
   return [...cluster.configMaps.values()].flatMap(({ data }) => {
     const read = parseIntent(data?.['intent.json'] ?? '');

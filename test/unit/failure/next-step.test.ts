@@ -16,6 +16,7 @@ function member(more: Partial<OldMember> = {}): OldMember {
     name: 'llm-0',
     uid: 'u',
     terminating: true,
+    goneByMs: nowMs,
     terminal: false,
     node: 'a',
     nodeState: 'fine',
@@ -155,8 +156,9 @@ t.test(
       );
     t.same(stuck('silent', 27_000), { kind: 'wait', forMs: 3_000 });
     const held = stuck('silent', 30_000);
-    t.match(held, { kind: 'hold', nodes: ['b'] });
+    t.match(held, { kind: 'hold', reason: 'FencingNeeded', nodes: ['b'] });
     if (held.kind === 'hold') {
+      t.match(held.instruction, /^members on b do not end, for the node is not Ready/);
       t.match(held.instruction, 'kubectl delete node b');
       t.match(
         held.instruction,
@@ -165,6 +167,43 @@ t.test(
     }
     for (const state of ['fenced', 'gone', 'fine'] as const)
       t.same(stuck(state, 60_000), { kind: 'wait', forMs: 5_000 }, state);
+  },
+);
+
+t.test(
+  'a member that does not end though its kubelet reports is told long after its grace period',
+  async t => {
+    const agoMs = (ms: number) => nowMs - ms;
+    const held = (old: readonly OldMember[], more: Partial<IntentFacts> = {}) =>
+      step(
+        { ...leaving, times: { ...leaving.times, evicted: agoMs(90_000) } },
+        { leader: { terminating: true }, old, ...more },
+      );
+    const wait = { kind: 'wait', forMs: 5_000 };
+    const stuck = member({ name: 'llm-0-1', uid: 'w1', goneByMs: agoMs(30_000) });
+    t.same(held([{ ...stuck, goneByMs: agoMs(29_999) }]), wait, 'a long grace period is not over at once');
+    t.match(held([stuck]), {
+      kind: 'hold',
+      reason: 'EvictionHeld',
+      nodes: ['a'],
+      instruction: /^llm-0-1 on a should have ended by now.*finalizers/,
+    });
+    for (const nodeState of ['fenced', 'gone'] as const)
+      t.same(held([{ ...stuck, nodeState }]), wait, nodeState);
+    const leader = { ...stuck, name: 'llm-0', uid: leaving.leaderUid };
+    t.same(held([leader, member()]), wait, 'an LWS leader goes after its workers');
+    t.match(held([leader]), { kind: 'hold', instruction: /^llm-0 on a should/ }, 'and before nobody else');
+    t.match(held([leader, member()], { goesSingly: true }), {
+      kind: 'hold',
+      instruction: /^llm-0 on a should/,
+    });
+    t.match(
+      held([{ ...stuck, node: '' }]),
+      { nodes: [], instruction: /^llm-0-1 should/ },
+      'one without a node',
+    );
+    const many = Array.from({ length: 7 }, (_, i) => ({ ...stuck, name: `llm-0-${i + 1}` }));
+    t.match(held(many), { instruction: /^llm-0-1 on a, .*llm-0-5 on a and 2 more should/ });
   },
 );
 
