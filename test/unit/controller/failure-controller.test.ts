@@ -470,6 +470,36 @@ t.test('a group that is hurt again while it comes back is in flight until it ser
   t.same(cluster.destructive.slice(2), ['evict uid-llm-1-1']);
 });
 
+t.test('of two records of one group the later one says which place is kept', async t => {
+  const cluster = new FakeCluster(groupsOf(1, 2), 16);
+  const replica = new Replica(cluster, { settings: { unhealthyAfterSeconds: 1, reserveMinutes: 0.5 } });
+  const [group] = cluster.groups;
+  if (group === undefined) throw new Error('no group');
+  const run = async (forMs: number) => {
+    for (let passed = 0; passed < forMs; passed += 500) {
+      for (const state of cluster.podsOf(group))
+        if (state.incarnation > 1) state.readyAtMs = Number.POSITIVE_INFINITY;
+      await replica.run(500);
+    }
+  };
+  hurtWorker(cluster);
+  await run(35_000);
+  const causes = [{ reason: 'DisruptionBudget' }];
+  cluster.evictionError = new ApiError({ status: 429, message: 'budget', causes });
+  hurtWorker(cluster);
+  await run(5_000);
+  t.equal(replica.phases.get('evicting'), 1, 'the second one is decided, and held');
+  t.equal(replica.phases.get('returning'), 1, 'while the first one is not over');
+  const kept: number[] = [];
+  replica.cache.reservePlace = (_, seats) => kept.push(seats.length);
+  await run(15_000);
+  t.ok(kept.length > 3, `kept ${kept.length} times`);
+  t.ok(
+    kept.every(count => count === 2),
+    `places for ${kept} members`,
+  );
+});
+
 t.test('an intent that cannot be read blocks its leader and nothing else', async t => {
   const cluster = new FakeCluster(groupsOf(2, 2), 16);
   const first = new Replica(cluster);
