@@ -190,7 +190,7 @@ export const failureSchema = z
     ),
     fencingAfterSeconds: number(
       'fencingAfterSeconds',
-      'a member still there so long after its deletion, on a silent node, needs fencing',
+      'a member still there so long after its deletion, on a node that is not Ready, needs fencing; on one that is, `EvictionHeld` names it so long after its grace period',
     ),
     drainSeconds: number(
       'drainSeconds',
