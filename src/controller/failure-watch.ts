@@ -1,38 +1,24 @@
-import { nvidia } from '../api/names.ts';
 import type { ClusterCache } from '../cache/cluster-cache.ts';
 import type { GroupView } from '../cache/group-view.ts';
-import { sameEntries } from '../cache/record-equality.ts';
 import { type DeviceId, type DeviceKey, deviceKey } from '../cluster/devices/device.ts';
-import { labelValue } from '../cluster/labels.ts';
 import type { NodeRecord } from '../cluster/node-info.ts';
-import type { BadTally, BadThing } from '../failure/bad-things.ts';
-import type { BreakerName, BreakerReading, LabelledNode } from '../failure/breakers.ts';
-import {
-  breakerNames,
-  failedDomain,
-  failedDriver,
-  hasAccelerators,
-  massDeviceFailure,
-  massFailure,
-  zonesFailure,
-} from '../failure/breakers.ts';
+import type { BreakerName, BreakerReading } from '../failure/breakers.ts';
+import { hasAccelerators } from '../failure/breakers.ts';
 import type { Claims } from '../failure/claim.ts';
 import { CliqueMemory } from '../failure/clique-memory.ts';
-import { Comebacks } from '../failure/comebacks.ts';
 import { type Evidence, EvidenceLedger, isOfWideRule, ripeInMs } from '../failure/evidence.ts';
 import type { DeviceTrouble, Holder } from '../failure/exclusions.ts';
 import type { Incarnation } from '../failure/incarnation.ts';
-import { type Intent, wasTakenBack } from '../failure/intent.ts';
+import type { Intent } from '../failure/intent.ts';
 import { allDomainsDown } from '../failure/outage.ts';
 import { type FailureSettings, goesAsFarAs, leastMode } from '../failure/settings.ts';
 import { type AllocatedDevice, isPreemption, type MemberFacts, type Sighting } from '../failure/signal.ts';
 import { seeMember, seeNode } from '../failure/signals.ts';
-import { suspectCliques } from '../failure/suspect-cliques.ts';
-import { whoTakes } from '../failure/taken-nodes.ts';
-import type { PodInfo } from '../group/pod-info.ts';
+import { BreakerReadings, fleetOf } from './breaker-readings.ts';
 import { resourcesShortOn, subjectOf } from './device-facts.ts';
 import { cliqueSights } from './fabric-facts.ts';
 import { memberFacts } from './failure-facts.ts';
+import { NodeExclusions } from './node-exclusions.ts';
 import { PoolWatch } from './pool-watch.ts';
 import type { GroupShape, Intents } from './shapes/shape.ts';
 import { shapeOf } from './shapes/shapes.ts';
@@ -46,14 +32,6 @@ export interface FailureWatchOptions {
   readonly intents: Intents;
 }
 
-const hourMs = 3_600_000;
-/** The count of bad devices may be so old: a storm of signals must not make each decision count them all. */
-const tallyMs = 100;
-/** With more nodes than that, or more bad ones, it takes long to count them. */
-const manyNodes = 100;
-/** Which of many nodes are a part of the fleet may be so old where they are counted. */
-const fleetMs = 1_000;
-
 /** What a look at a group has shown. */
 export interface GroupLook {
   /** Evidence has come or gone. */
@@ -62,18 +40,6 @@ export interface GroupLook {
   readonly tellsOfNodes: boolean;
   /** Milliseconds until some of the evidence is ripe; undefined when all is, or there is none. */
   readonly unripeMs: number | undefined;
-}
-
-/** What the breakers read of the nodes, and of what it was counted. */
-interface NodeTally {
-  readonly atMs: number;
-  readonly added: number;
-  readonly turned: number;
-  readonly fleetSize: number;
-  readonly domain: string | undefined;
-  readonly mass: string | undefined;
-  readonly lastBadMs: number | undefined;
-  readonly anyStands: boolean;
 }
 
 /**
@@ -90,30 +56,37 @@ export class FailureWatch {
   /** Leader UIDs with evidence, by group. */
   readonly #subjects = new Map<string, ReadonlySet<string>>();
   readonly #pools: PoolWatch;
+  readonly #exclusions: NodeExclusions;
+  readonly #readings: BreakerReadings;
   readonly #cliques = new CliqueMemory();
   /** By node, the pods that its kubelet refused and when that was seen. */
   readonly #refused = new Map<string, Map<string, number>>();
-  /** Nodes that others take away, and the sentence about it. */
-  readonly #taken = new Map<string, string>();
   /** What Nodes ask of failure handling, where they do. */
   readonly #wishes = new Map<string, string>();
-  #tally: { readonly atMs: number; readonly devices: BadTally } | undefined;
-  /** By name and UID of the node. */
-  readonly #comebacks: Comebacks;
-  #nodeTally: NodeTally | undefined;
-  #counted:
-    | { readonly atMs: number; readonly ofNodes: number; readonly fleet: readonly NodeRecord[] }
-    | undefined;
   #isOut = false;
   #backMs: number | undefined;
 
   constructor(options: FailureWatchOptions) {
     this.#options = options;
     const { cache, settings, nowMs } = options;
-    this.#comebacks = new Comebacks(settings.lastChoiceHours * hourMs);
     const ledger = new EvidenceLedger(settings.badNodeWindowSeconds * 1000);
     this.#ledger = ledger;
     this.#pools = new PoolWatch({ cache, settings, ledger, nowMs });
+    this.#exclusions = new NodeExclusions({
+      cache,
+      settings,
+      ledger,
+      nowMs,
+      keepsOff: sighting => this.#keepsOff(sighting),
+    });
+    this.#readings = new BreakerReadings({
+      cache,
+      settings,
+      ledger,
+      nowMs,
+      deviceTotals: () => this.#pools.totals,
+      labelsOf: name => this.labelsOf(name),
+    });
   }
 
   /** Looks at the devices of a pool, and names the groups that have some of them. */
@@ -134,9 +107,7 @@ export class FailureWatch {
   lookAtNode(name: string): readonly string[] {
     const { cache, settings, nowMs } = this.#options;
     const node = cache.node(name);
-    const taken = node && whoTakes(node);
-    if (taken === undefined) this.#taken.delete(name);
-    else this.#taken.set(name, taken);
+    this.#exclusions.lookAt(name);
     const groups = new Set<string>();
     for (const pod of cache.podsOn(name)) {
       const subject = subjectOf(pod);
@@ -290,68 +261,13 @@ export class FailureWatch {
     return this.#options.cache.devicePool(device.driver, device.pool) === undefined ? undefined : device;
   }
 
-  /**
-   * Nodes that no plan may use: those with a fault now, those that others take away, and for a while those that cost a group
-   * its place, unless the group is to blame for them. Milliseconds until time alone adds some.
-   */
+  /** See {@link NodeExclusions.update}. */
   excludeNodes(
     intents: readonly Intent[],
     wallMs: number,
-    isPoisoned: (group: string, node: string) => boolean = () => false,
+    isPoisoned?: (group: string, node: string) => boolean,
   ): number | undefined {
-    const { cache, settings, nowMs } = this.#options;
-    const excluded = new Map<string, string>();
-    const failing = new Map<string, number>();
-    const before = new Set<string>();
-    let dueInMs: number | undefined;
-    if (goesAsFarAs(settings.mode, 'cordon')) {
-      for (const { sighting, firstSeenMs } of this.#ledger.againstNodes()) {
-        // Whoever tolerates such a taint may go there; the planner looks at taints and Ready itself.
-        if (!this.#keepsOff(sighting) || sighting.signal === 'NodeNoExecute') continue;
-        const { nodeName, cause, debounceMs } = sighting;
-        const node = cache.node(nodeName);
-        if (node === undefined) continue;
-        excluded.set(nodeName, cause);
-        const key = machineKey(node);
-        failing.set(key, Math.min(failing.get(key) ?? Number.POSITIVE_INFINITY, firstSeenMs + debounceMs));
-      }
-      for (const [name, taken] of this.#taken) if (!excluded.has(name)) excluded.set(name, taken);
-      const cliques = suspectCliques(this.#ledger.againstCliques(), {
-        cliqueOfNode: name => labelValue(cache.node(name)?.labels ?? {}, nvidia.clique),
-        nowMs: nowMs(),
-        afterMs: settings.excludeAfterSeconds * 1000,
-      });
-      dueInMs = cliques.dueInMs;
-      for (const { name, labels } of cliques.causes.size === 0 ? [] : cache.allNodes()) {
-        const cause = cliques.causes.get(labelValue(labels, nvidia.clique) ?? '');
-        if (cause !== undefined && !excluded.has(name)) excluded.set(name, cause);
-      }
-      for (const { avoid, times, group } of intents.filter(intent => !wasTakenBack(intent))) {
-        const backForMs = wallMs - times.intent - settings.excludeMinutes * 60_000;
-        if (backForMs >= settings.lastChoiceHours * hourMs && backForMs >= 0) continue;
-        for (const { node, nodeUid, cause } of avoid) {
-          if (isPoisoned(group, node) || cache.node(node)?.uid !== nodeUid) continue;
-          // The records tell of a comeback also after a restart, but only of what cost a group its place.
-          if (backForMs >= 0) before.add(node);
-          else if (!excluded.has(node)) excluded.set(node, cause);
-        }
-      }
-    }
-    this.#publishLastChoice(failing, before);
-    if (!sameEntries(excluded, cache.excludedNodes)) cache.setExcludedNodes(excluded);
-    return dueInMs;
-  }
-
-  /** @param recorded nodes that have come back by what the records say */
-  #publishLastChoice(failing: ReadonlyMap<string, number>, recorded: ReadonlySet<string>): void {
-    const { cache, settings, nowMs } = this.#options;
-    this.#comebacks.update(failing, nowMs());
-    const nodes = new Set(recorded);
-    for (const key of this.#comebacks.lately(nowMs())) {
-      const node = cache.node(nameOfMachine(key));
-      if (node !== undefined && machineKey(node) === key) nodes.add(node.name);
-    }
-    cache.setLastChoice({ nodes: settings.lastChoiceHours > 0 ? nodes : new Set() });
+    return this.#exclusions.update(intents, wallMs, isPoisoned);
   }
 
   /** Labels of a node, or those that it had before it went; undefined for one that was never seen with a part in this. */
@@ -362,7 +278,7 @@ export class FailureWatch {
   /** Whether hardly any node is ready, of those with a part in this. Looks at all of them. */
   lookForOutage(): void {
     const { cache, settings, nowMs } = this.#options;
-    const isOut = allDomainsDown(this.#fleet(), cache.levels, settings.outageNodeShare);
+    const isOut = allDomainsDown(fleetOf(cache), cache.levels, settings.outageNodeShare);
     if (this.#isOut && !isOut) this.#backMs = nowMs();
     this.#isOut = isOut;
   }
@@ -380,33 +296,12 @@ export class FailureWatch {
 
   /** What the evidence says of the breakers now. */
   readings(wallMs: number): readonly BreakerReading[] {
-    const { settings, nowMs } = this.#options;
-    const now = nowMs();
-    const { totals } = this.#pools;
-    const devices = this.#tallyDevices(now);
-    const nodes = this.#tallyNodes(now);
-    const reasons: Readonly<Record<BreakerName, string | undefined>> = {
-      'domain-failure': nodes.domain,
-      'mass-failure': nodes.mass,
-      'device-failure': failedDriver(devices.newly, totals, settings),
-      'device-mass': massDeviceFailure(devices.unacknowledged, totals, settings),
-    };
-    const lastBadMs = { nodes: nodes.lastBadMs, devices: devices.lastBadMs };
-    const anyBad = { nodes: nodes.anyStands, devices: devices.anyStands };
-    return breakerNames.map(name => {
-      const kind = kindOf(name);
-      const lastMs = lastBadMs[kind];
-      // Whole milliseconds, as it is written: what did not change must not look changed.
-      const lastBadAtMs = lastMs === undefined ? undefined : Math.round(wallMs - (now - lastMs));
-      return { name, reason: reasons[name], lastBadAtMs, anyBad: anyBad[kind] };
-    });
+    return this.#readings.at(wallMs);
   }
 
   /** An administrator has reset a breaker. */
   acknowledge(name: BreakerName): void {
-    this.#ledger[kindOf(name)].acknowledge();
-    this.#tally = undefined;
-    this.#nodeTally = undefined;
+    this.#readings.acknowledge(name);
   }
 
   /** Looks at everything and forgets what is no more. */
@@ -423,42 +318,9 @@ export class FailureWatch {
     );
     for (const name of this.#known.keys())
       if (cache.node(name) === undefined && !remembered.has(name)) this.#known.delete(name);
-    for (const name of this.#taken.keys()) if (cache.node(name) === undefined) this.#taken.delete(name);
+    this.#exclusions.forgetGone();
     const uids = new Set([...cache.allNodes()].map(node => node.uid));
     for (const uid of this.#wereReady) if (!uids.has(uid)) this.#wereReady.delete(uid);
-  }
-
-  #tallyDevices(now: number): BadTally {
-    if (this.#tally === undefined || now - this.#tally.atMs >= tallyMs)
-      this.#tally = { atMs: now, devices: this.#ledger.devices.tally(driverOf, now) };
-    return this.#tally.devices;
-  }
-
-  /** Counted anew as soon as a node is bad that was not; where many are, those that come and go may be a moment old. */
-  #tallyNodes(now: number): NodeTally {
-    const { cache, settings } = this.#options;
-    const { nodes } = this.#ledger;
-    const known = this.#nodeTally;
-    const isSame = known?.added === nodes.added && known.fleetSize === cache.nodeCount;
-    const isQuiet = known?.turned === nodes.turned || nodes.size > manyNodes;
-    if (known !== undefined && isSame && isQuiet && now - known.atMs < tallyMs) return known;
-    const newly = nodes.newly(now);
-    const standing = nodes.standing();
-    const bad = nodes.unacknowledged();
-    const fleet = this.#countedFleet(now);
-    const total = new Set([...fleet.map(node => node.name), ...bad.map(node => node.name)]).size;
-    const last = [...newly, ...standing].map(node => node.firstSeenMs);
-    this.#nodeTally = {
-      atMs: now,
-      added: nodes.added,
-      turned: nodes.turned,
-      fleetSize: cache.nodeCount,
-      domain: failedDomain(this.#labelled(newly), fleet, cache.levels, settings),
-      mass: massFailure(bad.length, total, settings) ?? zonesFailure(this.#labelled(bad), fleet, settings),
-      lastBadMs: last.length === 0 ? undefined : last.reduce((a, b) => Math.max(a, b)),
-      anyStands: standing.length > 0,
-    };
-    return this.#nodeTally;
   }
 
   /** Remembers which pods of a group their kubelets have refused. */
@@ -485,53 +347,6 @@ export class FailureWatch {
     if (onNode?.size === 0) this.#refused.delete(name);
     return count;
   }
-
-  /** The fleet where its nodes are counted: these come and go, and a node is seldom taken into use or out of it. */
-  #countedFleet(now: number): readonly NodeRecord[] {
-    const { nodeCount: ofNodes } = this.#options.cache;
-    const known = this.#counted;
-    const isOld = known === undefined || known.ofNodes !== ofNodes || now - known.atMs >= fleetMs;
-    if (!isOld && ofNodes > manyNodes) return known.fleet;
-    const fleet = this.#fleet();
-    this.#counted = { atMs: now, ofNodes, fleet };
-    return fleet;
-  }
-
-  /** Nodes with accelerators, and those without any that groups, or single pods with devices, run on. */
-  #fleet(): readonly NodeRecord[] {
-    const { cache } = this.#options;
-    return [...cache.allNodes()].filter(node => hasAccelerators(node) || hasSubject(cache.podsOn(node.name)));
-  }
-
-  #labelled(nodes: readonly BadThing[]): readonly LabelledNode[] {
-    return nodes.flatMap(({ name }) => {
-      const labels = this.labelsOf(name);
-      return labels === undefined ? [] : [{ name, labels }];
-    });
-  }
-}
-
-/** Stops at the first: all nodes are asked. */
-function hasSubject(pods: Iterable<PodInfo>): boolean {
-  for (const pod of pods) if (subjectOf(pod) !== undefined) return true;
-  return false;
-}
-
-function kindOf(name: BreakerName): 'nodes' | 'devices' {
-  return name === 'device-failure' || name === 'device-mass' ? 'devices' : 'nodes';
-}
-
-function driverOf(device: string): string {
-  return device.slice(0, device.indexOf('//'));
-}
-
-/** One string for a node that is another once its name is given to a new one. Names of nodes hold no `/`. */
-function machineKey({ name, uid }: NodeRecord): string {
-  return `${name}/${uid}`;
-}
-
-function nameOfMachine(key: string): string {
-  return key.slice(0, key.indexOf('/'));
 }
 
 function nodeSubject(name: string): string {
