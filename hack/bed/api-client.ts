@@ -31,6 +31,8 @@ interface WatchEvent {
 
 const maxSockets = 64;
 const rewatchDelayMs = 200;
+/** The API server closes what was idle for 90 s, and a request sent at that moment would be lost. */
+const idleSocketMs = 45_000;
 
 /** A client of the API server with a client certificate: raw JSON in and out. */
 export class ApiClient {
@@ -42,6 +44,7 @@ export class ApiClient {
     this.#server = new URL(server);
     this.#agent = new Agent({
       keepAlive: true,
+      timeout: idleSocketMs,
       maxSockets,
       ca: caPem,
       cert: pair.certificatePem,

@@ -5,7 +5,8 @@ import { awaitAdmission, type BerthProcess, startBerthOn } from '../../hack/bed/
 import { attachCluster, type Cluster, startCluster } from '../../hack/bed/cluster.ts';
 import type { Fleet } from '../../hack/bed/fleet-presets.ts';
 import { createFleet, deleteFleet } from '../../hack/bed/fleets.ts';
-import type { Node, Pod } from '../../src/api/kubernetes.ts';
+import type { DeviceClass, ResourceSlice } from '../../src/api/dra.ts';
+import type { KubernetesObject, Node, Pod } from '../../src/api/kubernetes.ts';
 import { forgetExclusions, forgetFailures } from './failures.ts';
 
 /** The control plane that all files of a run share (`BERTH_BED` names its state file), or one of its own. */
@@ -13,9 +14,27 @@ export async function openBed(t: Test): Promise<Cluster> {
   const shared = process.env['BERTH_BED'];
   const cluster = shared === undefined ? await startCluster({ nodes: 'many' }) : await attachCluster(shared);
   t.teardown(() => cluster.stop());
-  // A file before this one may have ended badly.
-  await forgetFailures(cluster);
+  if (shared !== undefined) await sweep(cluster);
   return cluster;
+}
+
+/** Takes away what a file before may have left on a shared control plane because it ended badly. */
+async function sweep(cluster: Cluster): Promise<void> {
+  const listed = async <T>(path: string) => (await cluster.request<{ items: T[] }>('GET', path)).items;
+  const [namespaces, nodes, slices, deviceClasses] = await Promise.all([
+    listed<KubernetesObject>('/api/v1/namespaces'),
+    listed<Node>('/api/v1/nodes'),
+    listed<ResourceSlice>('/apis/resource.k8s.io/v1/resourceslices'),
+    listed<DeviceClass>('/apis/resource.k8s.io/v1/deviceclasses'),
+  ]);
+  await forgetFailures(cluster);
+  const names = namespaces.map(({ metadata }) => metadata.name ?? '').filter(name => name.startsWith('e2e-'));
+  if (names.length === 0 && nodes.length === 0) return;
+  await Promise.all(
+    names.map(name => cluster.request('DELETE', `/api/v1/namespaces/${name}`).catch(() => {})),
+  );
+  await deleteFleet(cluster, { name: 'left over', nodes, slices, deviceClasses });
+  for (const name of names) await removeNamespace(cluster, name);
 }
 
 /** The levels that the generic fleets have. */

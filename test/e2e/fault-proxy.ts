@@ -59,12 +59,14 @@ interface ActiveFault extends ProxyFault {
 }
 
 const host = '127.0.0.1';
+/** Sooner than the API server closes what is idle. */
+const idleSocketMs = 45_000;
 
 /** Ends with the test. Berth must be installed on the cluster before, for its service account. */
 export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultProxy> {
   const pki = dirname(cluster.caPath);
   const [port = 0] = await freePorts(1);
-  const agent = new Agent({ keepAlive: true, ca: cluster.caPem });
+  const agent = new Agent({ keepAlive: true, timeout: idleSocketMs, ca: cluster.caPem });
   const requests: ProxiedRequest[] = [];
   const valves = new Map<Valve, ServerResponse>();
   const faults: ActiveFault[] = [];
@@ -100,7 +102,7 @@ export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultP
       answer.once('end', () => valve.pass(() => response.end()));
       answer.once('error', () => response.destroy());
     });
-    upstream.once('error', () => response.destroy());
+    upstream.on('error', () => response.destroy());
     response.once('close', () => upstream.destroy());
     request.pipe(upstream);
   };
