@@ -32,7 +32,7 @@ interface WatchEvent {
 const maxSockets = 64;
 const rewatchDelayMs = 200;
 /** The API server closes what was idle for 90 s, and a request sent at that moment would be lost. */
-const idleSocketMs = 45_000;
+export const idleSocketMs = 45_000;
 
 /** A client of the API server with a client certificate: raw JSON in and out. */
 export class ApiClient {

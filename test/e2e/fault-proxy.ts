@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Agent, createServer, request as httpsRequest } from 'node:https';
 import { dirname, join } from 'node:path';
 import type { Test } from 'tap';
+import { idleSocketMs } from '../../hack/bed/api-client.ts';
 import { serviceAccount } from '../../hack/bed/berth.ts';
 import type { Cluster } from '../../hack/bed/cluster.ts';
 import { freePorts } from '../../hack/bed/ports.ts';
@@ -59,8 +60,6 @@ interface ActiveFault extends ProxyFault {
 }
 
 const host = '127.0.0.1';
-/** Sooner than the API server closes what is idle. */
-const idleSocketMs = 45_000;
 
 /** Ends with the test. Berth must be installed on the cluster before, for its service account. */
 export async function startFaultProxy(t: Test, cluster: Cluster): Promise<FaultProxy> {
